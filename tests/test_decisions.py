@@ -1,0 +1,163 @@
+"Property tests of thresholds, scores, decisions and folds: random cases, ties and extremes included."
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from hpa_lib.labels import HPA28, Vocab
+from hpa_lib.splits import SplitError, check_folds, fold_balance, grouped_folds, leak_report
+from hpa_lib.thresholds import (Decision, DecisionError, apply_thresholds, best_threshold, bootstrap_f1, class_counts, counts_f1,
+                                fit_decision, fit_thresholds, load_decision, macro_f1, nested_score)
+
+COARSE = st.sampled_from([0., 1e-300, .1, .25, .5, np.nextafter(.5, 1), .75, 1.])
+FINE = st.floats(0, 1, width=32)
+
+
+@st.composite
+def one_class(draw, score=st.one_of(COARSE, FINE)):
+    "Scores and targets of one class, 1 to 30 samples"
+    pairs = draw(st.lists(st.tuples(score, st.booleans()), min_size=1, max_size=30))
+    return np.array([p for p, _ in pairs]), np.array([y for _, y in pairs])
+
+
+@st.composite
+def many_classes(draw, rows=st.integers(2, 12), cols=st.integers(1, 5), score=COARSE):
+    "Probabilities and targets, N x C"
+    shape = draw(rows), draw(cols)
+    return draw(hnp.arrays(float, shape, elements=score)), draw(hnp.arrays(bool, shape))
+
+
+def brute(p, y):
+    "Highest F1 over all cuts, and the fewest positives that reach it"
+    cuts = [(2 * (y & (p > t)).sum() / max((p > t).sum() + y.sum(), 1), -(p > t).sum()) for t in [-1., *np.unique(p)]]
+    f1, k = max(cuts)
+    return f1, -k
+
+
+@settings(max_examples=3000, deadline=None)
+@given(one_class())
+def test_exact(case):
+    p, y = case
+    t, f1 = best_threshold(p, y)
+    assert (f1, (p > t).sum()) == brute(p, y)
+    assert -1 <= t <= 1
+
+
+@settings(max_examples=300, deadline=None)
+@given(one_class(score=FINE))
+def test_exact_float32(case):
+    p, y = case[0].astype("float32"), case[1]
+    t, f1 = best_threshold(p, y)
+    hard = apply_thresholds(p[:, None], t, fallback=None)[:, 0]
+    assert (f1, hard.sum()) == brute(p, y)
+    if y.any():
+        assert macro_f1(y[:, None], hard[:, None]) == f1
+
+
+@settings(max_examples=300, deadline=None)
+@given(many_classes(), st.randoms(use_true_random=False))
+def test_permutations(case, random):
+    p, y = case
+    rows, cols = list(range(len(p))), list(range(p.shape[1]))
+    random.shuffle(rows)
+    random.shuffle(cols)
+    t = fit_thresholds(p, y)
+    assert (fit_thresholds(p[rows], y[rows]) == t).all()
+    assert (fit_thresholds(p[:, cols], y[:, cols]) == t[cols]).all()
+    assert (fit_thresholds(np.tile(p, (3, 1)), np.tile(y, (3, 1))) == t).all()
+    hard = apply_thresholds(p, t)
+    assert (apply_thresholds(p[rows], t) == hard[rows]).all()
+    assert (apply_thresholds(p[:, cols], t[cols], fallback=None) == apply_thresholds(p, t, fallback=None)[:, cols]).all()
+
+
+@settings(max_examples=200, deadline=None)
+@given(many_classes(), st.integers(1, 3))
+def test_rows_are_filled_and_capped(case, cap):
+    p, y = case
+    free, capped = apply_thresholds(p, fit_thresholds(p, y)), apply_thresholds(p, fit_thresholds(p, y), cap=cap)
+    assert free.any(1).all()
+    assert (capped <= free).all()
+    assert (capped.sum(1) == np.minimum(free.sum(1), cap)).all()
+
+
+@settings(max_examples=200, deadline=None)
+@given(many_classes(), st.integers(2, 4))
+def test_nested(case, n):
+    p, y = case
+    folds = np.arange(len(p)) % n
+    if not y.any():
+        with pytest.raises(DecisionError, match="nothing to average"):
+            nested_score(p, y, folds)
+        return
+    score = nested_score(p, y, folds, fallback=None)
+    assert score.nested <= score.in_sample + 1e-12          # in-sample thresholds are the best there are
+    assert score.at_half <= score.in_sample + 1e-12
+    assert score.unscored == np.flatnonzero(~y.any(0)).tolist()
+    for k in np.unique(folds):                              # each fold's decisions do not depend on its own targets
+        other = y.copy()
+        other[folds == k] = ~other[folds == k]
+        if other.any():
+            assert (nested_score(p, other, folds, fallback=None).hard[folds == k] == score.hard[folds == k]).all()
+
+
+@settings(max_examples=100, deadline=None)
+@given(many_classes(), st.data())
+def test_bootstrap_is_sums_of_groups(case, data):
+    y, h = case[1], case[0] > .3
+    if not y.any():
+        return
+    groups = data.draw(st.lists(st.sampled_from("abc"), min_size=len(y), max_size=len(y)))
+    spread = bootstrap_f1(y, h, groups, n=5)
+    assert spread == bootstrap_f1(y, h, groups, n=5)
+    assert 0 <= spread["low"] <= spread["high"] <= 1
+    parts = sum(class_counts(y[np.array(groups) == g], h[np.array(groups) == g]) for g in set(groups))
+    assert np.array_equal(counts_f1(parts), counts_f1(class_counts(y, h)), equal_nan=True)
+
+
+@pytest.mark.parametrize("bad", [np.nan, -.1, 1.1, np.inf])
+def test_no_probability(bad):
+    p, y = np.full((4, 2), .5), np.eye(4, 2)
+    p[2, 1] = bad
+    for what in (lambda: fit_thresholds(p, y), lambda: apply_thresholds(p, .5), lambda: best_threshold(p[:, 1], y[:, 1]),
+                 lambda: nested_score(p, y, [0, 1, 0, 1])):
+        with pytest.raises(DecisionError, match="no probability"):
+            what()
+
+
+def test_ids_missing_or_twice():
+    table = pd.DataFrame({"id": list("abcd"), "fold": [0, 1, 0, 1], "Nucleoli": [.9, .8, .2, .1], "Cytosol": [.1, .2, .8, .9]})
+    samples = pd.DataFrame({"id": list("abcd"), "labels": [["Nucleoli"], ["Nucleoli"], ["Cytosol"], ["Cytosol"]], "group": list("abcd")})
+    decision, score = fit_decision(table, samples, draws=5)
+    assert score.nested == 1 and decision.decide(table).tolist() == samples.labels.tolist()
+    with pytest.raises(DecisionError, match="'d' .1 in all. has no labels"):
+        fit_decision(table, samples[:3])
+    with pytest.raises(DecisionError, match="'a' stands more than once"):
+        decision.decide(pd.concat([table, table[:1]]))
+    with pytest.raises(ValueError, match="duplicate"):
+        fit_decision(table, pd.concat([samples, samples[:1]]))
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.dictionaries(st.text(min_size=1), st.floats(-1, 1), min_size=1, max_size=5), st.sampled_from([None, 1, 5]))
+def test_decision_round_trip(tmp_path_factory, thresholds, cap):
+    decision = Decision(thresholds=thresholds, cap=cap)
+    back = load_decision(decision.save(tmp_path_factory.getbasetemp() / "decision.json"))
+    assert back == decision and list(back.thresholds) == list(thresholds)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.tuples(st.integers(1, 6), st.sets(st.sampled_from(HPA28.names[:6]))), min_size=2, max_size=60), st.integers(2, 5), st.integers(0, 9))
+def test_folds_never_cut(groups, n, seed):
+    rows = [(f"{g}_{i}", sorted(labels, key=HPA28.index), f"{g}") for g, (size, labels) in enumerate(groups) for i in range(size)]
+    samples = pd.DataFrame(rows, columns=["id", "labels", "group"])
+    if n > len(groups):
+        with pytest.raises(SplitError, match="folds of"):
+            grouped_folds(samples, n=n, seed=seed)
+        return
+    folds = check_folds(samples, grouped_folds(samples, n=n, seed=seed))
+    assert leak_report(samples, folds).leaked.sum() == 0
+    assert sorted(folds.fold.unique()) == list(range(n))     # no fold is empty
+    balance = fold_balance(samples, folds, Vocab(HPA28.names[:6]))
+    assert (balance.worst <= 2 * balance.allowed + 1e-9).all()
