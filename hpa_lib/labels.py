@@ -78,7 +78,7 @@ def _pieces(x) -> list:
     if isinstance(x, str):
         if '|' in x or ';' in x: return [o.strip() for o in x.replace(';', '|').split('|') if o.strip()]
         return x.split()
-    return list(x) if isinstance(x, (list, tuple, set, frozenset, np.ndarray)) else [x]
+    return list(x) if isinstance(x, Iterable) else [x]
 
 # %% ../nbs/00_labels.ipynb #vocab-parse
 @patch
@@ -133,6 +133,14 @@ def subset(self:Vocab,
     "A smaller vocabulary that still reads and writes the codes of this one"
     keep = self.parse(items)
     return Vocab(keep, [self._codes[self._where[o]] for o in keep], name=f"{self.name}[{len(keep)}]" if self.name else '')
+
+# %% ../nbs/00_labels.ipynb #vocab-only
+@patch
+def only(self:Vocab,
+    labels:Iterable[Iterable[str]], # one list of names a sample
+) -> list[list[str]]: # the same lists without names of other classes
+    "Leave out labels that are not in this vocabulary"
+    return [[n for n in o if n in self._where] for o in labels]
 
 # %% ../nbs/00_labels.ipynb #vocab-counts
 @patch

@@ -61,7 +61,7 @@ def concat_pool_head(
     n_in:int, # features of the body
     n_out:int, # classes
     hidden:int=1024, # width of the hidden layer
-    ps:float=.5, # dropout before the last layer; half of it before the hidden one in `small` networks is a matter of taste, here both are `ps`
+    ps:float=.5, # dropout before both linear layers
 ) -> nn.Sequential: # N x F x h x w -> N x n_out logits
     "Head of bestfitting and of the densenet121 pipeline: concat-pool, BN, dropout, hidden, ReLU, BN, dropout, logits"
     return nn.Sequential(AdaptiveConcatPool(), nn.BatchNorm1d(2*n_in), nn.Dropout(ps), nn.Linear(2*n_in, hidden), nn.ReLU(inplace=True),

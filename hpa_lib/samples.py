@@ -67,7 +67,7 @@ def hpa_identity(
 ) -> pd.DataFrame: # antibody, plate, well, field; missing where an id is no such name
     "Read antibody, plate, well and field from the public atlas's names"
     s = pd.Series(list(ids), dtype=object).astype(str)
-    return s.str.extract(r'^(?P<antibody>\d+)_(?P<plate>\d+)_(?P<well>[A-P]\d{1,2})_(?P<field>\d+)$')
+    return s.str.extract(r'^(?P<antibody>\d+)_(?P<plate>(?:si)?\d+)_(?P<well>[A-P]\d{1,2})_(?P<field>\d+(?:_cr[0-9a-f]+)?)$')
 
 # %% ../nbs/10_samples.ipynb #texts
 def _texts(values, index):

@@ -31,7 +31,8 @@ def _labelled(samples:pd.DataFrame, by:str='group') -> pd.DataFrame:
     "The rows that need a fold: labels known, not of the test set"
     lacking = [c for c in ('id', 'labels', by) if c not in samples]
     if lacking: raise SplitError(f"the samples table has no column {_few(lacking)}: make it with `tidy_samples`")
-    rows = samples[samples.labels.notna() & ~samples.get('is_test', pd.Series(False, samples.index)).astype(bool)]
+    test = samples['is_test'].eq(True) if 'is_test' in samples else pd.Series(False, samples.index)
+    rows = samples[samples.labels.notna() & ~test]
     if not len(rows): raise SplitError(f"none of the {len(samples)} samples has labels: folds are made for labelled samples")
     if rows.id.duplicated().any(): raise SplitError(f"id {_few(rows.id[rows.id.duplicated()])} stands more than once in the samples table: run `check_samples`")
     if rows[by].isna().any(): raise SplitError(f"sample {_few(rows.id[rows[by].isna()])} has no {by}: `tidy_samples` derives one for every row")
@@ -39,21 +40,21 @@ def _labelled(samples:pd.DataFrame, by:str='group') -> pd.DataFrame:
 
 # %% ../nbs/26_splits.ipynb #c-15be83a4
 def _deal(
-    counts:np.ndarray, # G x K, what each group adds to each column that must be balanced; last column: its images
+    counts:np.ndarray, # G x K, what each group adds to each column that must be balanced
     n:int, # folds
     rng:np.random.Generator, # breaks ties, orders the later rounds
 ) -> np.ndarray: # G, fold of each group
     "Deal groups into `n` folds with even column sums: greedy, then moves until no group gains by one"
     total = counts.sum(0)
-    weighted = counts / total**2
+    weighted = counts * (total.max() / total)**2
     rarest = np.where(counts > 0, total, np.inf).min(1)
-    order = np.lexsort((rng.random(len(counts)), -counts[:,-1], rarest))
+    order = np.lexsort((rng.random(len(counts)), -counts.sum(1), rarest))
     held, fold = np.zeros((n, counts.shape[1])), np.full(len(counts), -1)
     for _ in range(20):
         before = fold.copy()
         for g in order:
             if fold[g] >= 0: held[fold[g]] -= counts[g]
-            fold[g] = (held @ weighted[g]).argmin()
+            fold[g] = (held @ weighted[g]).round(3).argmin()           # rounded: a tie is a tie on every machine
             held[fold[g]] += counts[g]
         if (fold == before).all(): break
         order = rng.permutation(len(counts))
@@ -147,7 +148,7 @@ def fold_balance(
     "How many images of every class stand in every fold"
     rows, vocab = _joined(samples, folds), get_vocab(vocab)
     hot = pd.DataFrame(vocab.multi_hot(rows.labels), columns=vocab.names, index=rows.index, dtype=int)
-    table = hot.groupby(rows.fold).sum().T.rename(columns=lambda k: f'fold {k}')
+    table = hot.groupby(rows.fold).sum().T.rename(columns=lambda k: f'fold {k}').rename_axis(columns=None)
     share = table.mean(axis=1)
     largest = hot.groupby(rows.group).sum().max()
     return table.assign(share=share, worst=table.sub(share, axis=0).abs().max(axis=1), allowed=np.maximum(.05*share, largest))
@@ -157,8 +158,8 @@ def plot_balance(
     samples:pd.DataFrame, # samples table
     folds:pd.DataFrame, # id, fold
     vocab:Vocab|str|Iterable[str]=HPA28, # the classes to show
-    ax=None, # matplotlib axes to draw on; None: new ones
-): # the axes
+    ax:object=None, # matplotlib Axes to draw on; None: new ones
+) -> object: # the Axes
     "Images of every class in every fold; the colour is the deviation from the even share"
     import matplotlib.pyplot as plt
     balance = fold_balance(samples, folds, vocab).sort_values('share', ascending=False)

@@ -33,6 +33,15 @@ def _match(
     if missing: raise SubmissionError(f"{where}: id {few(missing)} of the sample submission is missing: predict these samples too")
     if extra: raise SubmissionError(f"{where}: id {few(extra)} is not in the sample submission: is it the one of this contest?")
 
+# %% ../nbs/66_submit.ipynb #c-b34bc3fa
+def _each(ids:Iterable[str], values:Iterable, read, where:str) -> list:
+    "`read` applied to each value; a `LabelError` names the sample"
+    out = []
+    for id,value in zip(ids, values):
+        try: out.append(read(value))
+        except LabelError as e: raise SubmissionError(f"{where}: sample {id!r}: {e}") from None
+    return out
+
 # %% ../nbs/66_submit.ipynb #c-6bf2a8f2
 def _table(path:str|Path) -> pd.DataFrame:
     "Id and Predicted as text, just as they stand in the file"
@@ -48,10 +57,7 @@ def read_submission(
     "The labels in a submission; raises `SubmissionError` for unknown codes and doubled ids"
     table, vocab = _table(path), get_vocab(vocab)
     _match(table.Id, None, str(path))
-    labels = []
-    for id,text in zip(table.Id, table.Predicted):
-        try: labels.append(vocab.parse(text))
-        except LabelError as e: raise SubmissionError(f"{path}: sample {id!r}: {e}") from None
+    labels = _each(table.Id, table.Predicted, vocab.parse, str(path))
     return pd.Series(labels, index=pd.Index(table.Id, name='id'), name='labels', dtype=object)
 
 # %% ../nbs/66_submit.ipynb #check-submission
@@ -80,7 +86,7 @@ def write_submission(
     if len(ids) != len(labels): raise SubmissionError(f"{path}: {len(ids)} ids but {len(labels)} sets of labels: give one each")
     wanted = ids if sample is None else _table(sample).Id
     _match(ids, wanted, str(path))
-    text = dict(zip(ids, map(vocab.text, labels)))
+    text = dict(zip(ids, _each(ids, labels, vocab.text, str(path))))
     beside = path.with_name(f'.{path.name}.{os.getpid()}.partial')
     pd.DataFrame(dict(Id=wanted, Predicted=[text[o] for o in wanted])).to_csv(beside, index=False)
     os.replace(beside, path)

@@ -248,10 +248,14 @@ def plant_cells(
     g[:,0] += .5*(g[:,1]%2)
     g = (g + rng.uniform(-.5, .5, 2) + rng.uniform(-.24, .24, g.shape))*step
     co, si = unit(rng.uniform(0, 2*np.pi))
-    g = g@np.array([[co, si], [-si, co]]) + view/2
-    g = g[(rng.random(len(g)) > line.gaps) & ((g > -line.across) & (g < view + line.across)).all(1)]
-    middle = list(rng.permutation(np.argsort(((g - view/2)**2).sum(1))[:4]))
-    stage = {middle.pop(): o for o,wanted in (('mitosis', mitosis), ('daughter', divided)) if wanted and middle}
+    g = g@np.array([[co, si], [-si, co]])
+    focus = np.argmin((g**2).sum(1)) # this cell stands near the middle
+    g += rng.uniform(.3, .7, 2)*view - g[focus]
+    stay = (rng.random(len(g)) > line.gaps) & ((g > -line.across) & (g < view + line.across)).all(1)
+    stay[focus] = True
+    g = g[stay]
+    middle = list(np.argsort(((g - view/2)**2).sum(1))[:2])
+    stage = {middle.pop(0): o for o,wanted in (('daughter', divided), ('mitosis', mitosis)) if wanted and middle}
     flow, out = rng.uniform(0, np.pi), []
     for i,p in enumerate(g):
         r, turn = line.across*.56*np.exp(rng.normal(0, .12)), flow + rng.normal(0, .5)
@@ -638,9 +642,9 @@ def make_look(
     mix = {o: rng.uniform(.5, 1) for o in labels}
     top = max(mix.values(), default=1)
     span = lambda a, b: float(np.exp(rng.uniform(np.log(a), np.log(b))))
-    return Look({o: float(w/top) for o,w in mix.items()}, size=span(.75, 1.35), count=span(.6, 1.7), depth=rng.uniform(0, .3), grain=span(.4, 4),
-        inward=rng.uniform(-.5, .5), haze=tuple(rng.uniform(.02, .2, 2).tolist()), vary=rng.uniform(.05, .5), lit=1 - .4*rng.random()**3,
-        gain=span(.45, 1.6), photons=span(40, 250), blur=rng.uniform(.2, .42))
+    return Look({o: float(w/top) for o,w in mix.items()}, size=span(.75, 1.35), count=span(.6, 1.7), depth=rng.uniform(0, .25), grain=span(.4, 4),
+        inward=rng.uniform(-.5, .5), haze=tuple(rng.uniform(.02, .12, 2).tolist()), vary=rng.uniform(.05, .35), lit=1 - .3*rng.random()**3,
+        gain=span(.6, 1.3), photons=span(60, 300), blur=rng.uniform(.15, .3))
 
 # %% ../nbs/12_synth.ipynb #pattern
 PATTERNS = {}
@@ -881,14 +885,14 @@ def make_field(
     "A field in which the localisations can be seen: a dividing cell for a spindle, neighbours for a junction"
     mitosis = 'Mitotic spindle' in labels or rng.random() < .10
     divided = 'Cytokinetic bridge' in labels or rng.random() < .12
-    for _ in range(30):
+    wanted = {o for o,b in (('mitosis', mitosis), ('daughter', divided)) if b}
+    for _ in range(50):
         cells = plant_cells(rng, line, view, mitosis, divided)
-        there = {c.stage for c in cells if ((c.nuc_at > 4) & (c.nuc_at < view - 4)).all()}
-        enough = sum(((c.nuc_at > 4) & (c.nuc_at < view - 4)).all() for c in cells) > 1
-        if not enough or mitosis and 'mitosis' not in there or divided and 'daughter' not in there: continue
+        shown = [c.stage for c in cells if ((c.nuc_at > .06*view) & (c.nuc_at < .94*view)).all()]
+        if len(shown) < 2 or not wanted <= set(shown): continue
         f = Field(cells, line, size, view, rng)
-        if 'Cell junctions' not in labels or (f.seam < 1).mean() > .01: break
-    return f.furnish(rng)
+        if 'Cell junctions' not in labels or (f.seam < 1).mean() > .01: return f.furnish(rng)
+    raise SynthError(f"50 fields of {view} um and no room for {sorted(labels)} among {line.name} cells of {line.across} um: take a larger view")
 
 # %% ../nbs/12_synth.ipynb #protein
 def protein(

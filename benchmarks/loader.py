@@ -1,0 +1,164 @@
+#!/usr/bin/env python3
+"""How fast do batches arrive: PNGs through a plain fastai DataBlock, or a packed store?
+
+    python benchmarks/loader.py                                  # a synthetic atlas at 512 px, in a temporary folder
+    python benchmarks/loader.py --data FOLDER --out loader.csv   # a folder in Kaggle layout
+    python benchmarks/loader.py --layouts                        # ways to lay pictures out on disk
+
+Samples per second, warm file cache, median over repeats. The contestants take turns, so that a busy machine is busy for all of them.
+"""
+import argparse
+import csv
+import os
+import statistics
+import tempfile
+import time
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from PIL import Image
+
+from hpa_lib.samples import RGBY, read_samples
+from hpa_lib.store import Store, pack
+
+
+def bytes_of(path: Path) -> int:
+    "Bytes of a file or of all files in a folder"
+    return path.stat().st_size if path.is_file() else sum(o.stat().st_size for o in path.rglob("*") if o.is_file())
+
+
+def open_pngs(row: pd.Series):
+    "What one writes first: four pictures by Pillow, stacked as bytes"
+    from fastai.vision.core import TensorImage
+    return TensorImage(np.stack([np.asarray(Image.open(row[c])) for c in RGBY]))
+
+
+def plain_batches(df: pd.DataFrame, bs: int, workers: int, floats: bool, stats):
+    "(a) a fastai DataBlock over the PNG files"
+    from fastai.vision.all import DataBlock, IntToFloatTensor, MultiCategoryBlock, Normalize, TransformBlock
+    from hpa_lib.labels import HPA28
+    tfms = [IntToFloatTensor(), Normalize.from_stats(*stats, cuda=False)] if floats else []
+    block = DataBlock((TransformBlock(open_pngs), MultiCategoryBlock(vocab=HPA28.names)), get_y=lambda r: r.labels,
+                      splitter=lambda o: (list(range(len(o))), []), batch_tfms=tfms)
+    return block.dataloaders(df, path=".", bs=bs, num_workers=workers).train
+
+
+def store_batches(store: Store, bs: int, n: int, floats: bool):
+    "(b) the store behind hpa_lib's DataLoader, `n` shuffled batches an epoch"
+    from fastai.vision.all import IntToFloatTensor, Normalize
+    from hpa_lib.data import StoreData, StoreDL
+    tfms = [IntToFloatTensor(), Normalize.from_stats(store.mean, store.std, cuda=False)] if floats else []
+    rows = np.resize(np.flatnonzero(store.ok), n * bs)
+    return StoreDL(StoreData(store, rows), bs, shuffle=True, after_batch=tfms)
+
+
+def rate(batches) -> float:
+    "Samples a second over all batches"
+    start, n = time.perf_counter(), 0
+    for b in batches:
+        n += len(b[0])
+    return n / (time.perf_counter() - start)
+
+
+def contest(df: pd.DataFrame, store: Store, bs: int, repeats: int, epoch: int) -> dict:
+    "Rates of every contestant, one a repeat, in turns"
+    many = pd.concat([df] * -(-epoch * bs // len(df)), ignore_index=True)[:epoch * bs]
+    stats = list(store.mean), list(store.std)
+    runs = {}
+    for floats, kind in ((False, "uint8"), (True, "normalised float")):
+        for w in (0, 2):
+            runs[f"(a) fastai DataBlock, PNG, {w} workers, {kind}"] = partial(iter, plain_batches(many, bs, w, floats, stats))
+        runs[f"(b) hpa_lib store, {kind}"] = partial(iter, store_batches(store, bs, epoch * 5, floats))
+    rates = {k: [] for k in runs}
+    for f in runs.values():
+        next(iter(f()))                                                   # warm up
+    for _ in range(repeats):
+        for k, f in runs.items():
+            rates[k].append(rate(f()))
+    return rates
+
+
+def layouts(df: pd.DataFrame, size: int, folder: Path, bs: int, repeats: int) -> list[dict]:
+    "Size and reading speed of several Zarr layouts, by Zarr and by the store's own reader"
+    import zarr
+    from zarr.codecs import BloscCodec, ZstdCodec
+    from hpa_lib.images import read_sample
+    x = np.stack([read_sample(r, size=size) for _, r in df.iterrows()])
+    png = sum(os.path.getsize(r[c]) for _, r in df.iterrows() for c in RGBY)
+    one, plane = (1, *x.shape[1:]), (1, 1, *x.shape[2:])
+    ways = {"none": (None, one), "lz4": (BloscCodec(cname="lz4", shuffle="noshuffle"), one), "bit shuffle, zstd 1": (BloscCodec(cname="zstd", clevel=1, shuffle="bitshuffle"), one),
+            "zstd 1": (ZstdCodec(level=1, checksum=True), one), "zstd 3": (ZstdCodec(level=3), one), "zstd 1, a chunk a plane": (ZstdCodec(level=1), plane)}
+    engines = {"zarr": {}}
+    try:
+        import zarrs  # noqa: F401
+        engines["zarr + zarrs"] = {"codec_pipeline.path": "zarrs.ZarrsCodecPipeline"}
+    except ImportError:
+        pass
+    rng, out = np.random.default_rng(0), []
+    for k, (name, (codec, chunks)) in enumerate(ways.items()):
+        path = folder / f"layout{k}.zarr"
+        zarr.create_array(path, shape=x.shape, dtype="uint8", chunks=chunks, compressors=codec)[:] = x
+        row = {"layout": name, "kB a sample": round(bytes_of(path) / len(x) / 1e3, 1), "times PNG": round(bytes_of(path) / png, 2)}
+        for engine, config in engines.items():
+            with zarr.config.set(config):
+                a = zarr.open_array(path, mode="r")
+            times = []
+            for _ in range(repeats):
+                b = rng.permutation(len(x))[:bs]
+                start = time.perf_counter()
+                a.oindex[b]
+                times.append(len(b) / (time.perf_counter() - start))
+            row[f"{engine}, samples/s"] = round(statistics.median(times))
+        out.append(row)
+    for threads in (1, None):
+        store = Store(folder / "store.zarr", threads=threads)
+        r = [rate(store_batches(store, bs, 3, False)) for _ in range(repeats)]
+        out.append({"layout": f"store.batch, {store.threads} threads", "samples/s": round(statistics.median(r))})
+    return out
+
+
+def main() -> None:
+    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p.add_argument("--data", type=Path, help="a folder in Kaggle layout; default: a synthetic atlas of 96 samples at 512 px")
+    p.add_argument("--bs", type=int, default=32, help="samples a batch")
+    p.add_argument("--repeats", type=int, default=5, help="how often everything is measured")
+    p.add_argument("--epoch", type=int, default=6, help="batches (a) reads a repeat; (b) reads five times as many")
+    p.add_argument("--out", type=Path, help="CSV file for the results")
+    p.add_argument("--layouts", action="store_true", help="compare layouts on disk instead")
+    a = p.parse_args()
+    with tempfile.TemporaryDirectory() as tmp:
+        tmp = Path(tmp)
+        if a.data is None:
+            from hpa_lib.synth import make_atlas
+            a.data = make_atlas(tmp / "atlas", n=96, size=512)
+        df = read_samples(a.data)
+        with Image.open(df.red[0]) as im:
+            size = im.size[0]
+        start = time.perf_counter()
+        store = pack(df, tmp / "store.zarr", size=size, progress=False)
+        took = time.perf_counter() - start
+        if a.layouts:
+            print(pd.DataFrame(layouts(df, size, tmp, a.bs, a.repeats)).to_string(index=False, na_rep=""))
+            return
+        png = sum(os.path.getsize(df[c][i]) for c in RGBY for i in range(len(df)))
+        rates = contest(df, store, a.bs, a.repeats, a.epoch)
+        ours = bytes_of(store.path)
+    rows = [{"what": k, "median samples/s": round(statistics.median(v), 1), "min": round(min(v), 1), "max": round(max(v), 1)} for k, v in rates.items()]
+    med = {k: statistics.median(v) for k, v in rates.items()}
+    names = list(med)
+    print(f"{len(df)} samples of 4 x {size} x {size}, batches of {a.bs}, {a.repeats} repeats, {os.cpu_count()} processors; packed in {took:.1f} s")
+    print(pd.DataFrame(rows).to_string(index=False))
+    for kind, (w0, w2, b) in {"uint8": names[:3], "normalised float": names[3:]}.items():
+        print(f"{kind}: (b) is {med[b] / med[w0]:.1f} times (a) with 0 workers, {med[b] / med[w2]:.1f} times (a) with 2 workers")
+    print(f"on disk: PNG {png / len(df) / 1e3:.1f} kB a sample, store {ours / len(df) / 1e3:.1f} kB, {ours / png:.2f} times")
+    if a.out:
+        with open(a.out, "w", newline="", encoding="utf-8") as f:
+            w = csv.DictWriter(f, [*rows[0], "png kB", "store kB", "size"])
+            w.writeheader()
+            w.writerows({**r, "png kB": round(png / len(df) / 1e3, 1), "store kB": round(ours / len(df) / 1e3, 1), "size": size} for r in rows)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,54 @@
+"What a notebook cannot see of itself: import times, sizes, paths, and that the command answers."
+import json
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+NOTEBOOKS = [o for o in sorted((ROOT/'nbs').rglob('*.ipynb')) if '.ipynb_checkpoints' not in o.parts]
+LIGHT = ['labels', 'samples', 'images', 'synth', 'splits', 'scores', 'thresholds', 'submit', 'recipes', 'cli']
+
+
+def run(code: str) -> str:
+    "Output of Python code in a fresh process."
+    return subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=True, cwd=ROOT).stdout
+
+
+def test_labels_import_under_a_second():
+    code = 'import time; t = time.perf_counter(); import hpa_lib.labels; print(time.perf_counter() - t)'
+    assert min(float(run(code)) for _ in range(3)) < 1
+
+
+@pytest.mark.parametrize('name', LIGHT)
+def test_light_modules_need_no_torch(name):
+    heavy = run(f"import sys, hpa_lib.{name}; print([o for o in ('torch', 'fastai', 'timm', 'matplotlib.pyplot') if o in sys.modules])")
+    assert heavy.strip() == '[]'
+
+
+def test_all_gives_notebooks_their_names():
+    names = 'rgby_learner store_dls HPA28 make_atlas nested_score pack Bundle train_run np pd Path Learner set_seed'.split()
+    assert run(f"from hpa_lib.all import *; print([o for o in {names} if o not in globals()])").strip() == '[]'
+
+
+def test_help_is_quick():
+    begun = time.perf_counter()
+    text = run("from hpa_lib.cli import main; main(['--help'])")
+    assert 'hpa demo' in text and time.perf_counter() - begun < 5
+
+
+@pytest.mark.parametrize('path', NOTEBOOKS, ids=lambda o: o.name)
+def test_notebook_is_small_and_names_no_machine(path):
+    assert path.stat().st_size < 300 * 1024, f'{path.name} is {path.stat().st_size // 1024} kB: smaller figures, or jpeg'
+    text = path.read_text(encoding='utf-8')
+    assert not re.search(r'(/home/|/root/|/work/|/Users/|[A-Z]:\\\\\\\\Users)', text), 'a path of somebody\'s machine'
+    cells = json.loads(text)['cells']
+    assert not [o for c in cells for o in c.get('outputs', []) if o['output_type'] == 'error']
+
+
+def test_modules_come_from_notebooks():
+    made = {m.group(1) for o in NOTEBOOKS if (m := re.search(r'#\| default_exp (\w+)', o.read_text(encoding='utf-8')))}
+    assert {o.stem for o in (ROOT/'hpa_lib').glob('*.py')} - {'__init__', '__main__', '_modidx', 'all'} == made
