@@ -84,6 +84,7 @@ def read_plane(
     try:
         with Image.open(path) as im:
             plane = _seek(im, plane, ref)
+            if im.mode == 'RGB' and ';16' in str(im.tile) and depth != '16': raise ImageError("RGB of 16 bits is only read with depth='16'; write its planes as grey pictures")
             return to_uint8(np.array(_band(im, plane, channel, ref)), depth)
     except ImageError as e: raise e if str(ref) in str(e) else ImageError(f"{ref}: {e}") from None
     except FileNotFoundError: raise ImageError(f"{path}: no such file; check the path, or fetch the picture again") from None

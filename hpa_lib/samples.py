@@ -7,9 +7,8 @@ __all__ = ['RGBY', 'IDENTITY', 'COLUMNS', 'EXTENSIONS', 'SampleError', 'derive_g
            'sample_channels', 'find_planes', 'kaggle_samples', 'folder_samples', 'read_samples', 'join_samples',
            'check_samples', 'save_samples', 'load_samples']
 
-# %% ../nbs/10_samples.ipynb #c-6718a339
+# %% ../nbs/10_samples.ipynb #c-88d8df88
 import os
-import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -235,9 +234,9 @@ def read_samples(
     vocab:str|Sequence[str]|Vocab=HPA28, # for Kaggle layout: what the labels mean
     **kwargs, # passed to `kaggle_samples` or to `folder_samples`
 ) -> pd.DataFrame: # a samples table
-    "Read a folder by `kaggle_samples` where it holds the table or the folder of `part`, else by `folder_samples`"
+    "Read a folder by `kaggle_samples` where it holds `train.csv` or `train/` or another part is asked for, else by `folder_samples`"
     folder = Path(folder)
-    if (folder/f'{part}.csv').is_file() or (folder/part).is_dir(): return kaggle_samples(folder, part, vocab, **kwargs)
+    if part != 'train' or (folder/'train.csv').is_file() or (folder/'train').is_dir(): return kaggle_samples(folder, part, vocab, **kwargs)
     return folder_samples(folder, **kwargs)
 
 # %% ../nbs/10_samples.ipynb #join-samples

@@ -32,13 +32,17 @@ class StoreError(ValueError):
     "A store that cannot be written or read; the message names the file and the cure"
 
 # %% ../nbs/22_store.ipynb #create
-def _create(path, shape):
+def _create(path, shape, level=-1):
     "The empty arrays of a store: pictures, and sums of each picture's channels"
     group = zarr.create_group(path)
-    images = group.create_array('images', shape=shape, dtype='uint8', chunks=(1, *shape[1:]), compressors=zarr.codecs.ZstdCodec(level=1, checksum=True),
-        fill_value=0, chunk_key_encoding=dict(name='v2', separator='.'), dimension_names=('sample', 'channel', 'y', 'x'), config=dict(write_empty_chunks=True))
-    sums = group.create_array('sums', shape=(shape[0], shape[1], 2), dtype='int64', fill_value=0, dimension_names=('sample', 'channel', 'power'))
-    return group, images, sums
+    group.create_array('images', shape=shape, dtype='uint8', chunks=(1, *shape[1:]), compressors=zarr.codecs.ZstdCodec(level=level, checksum=True),
+        fill_value=0, chunk_key_encoding=dict(name='v2', separator='.'), dimension_names=('sample', 'channel', 'y', 'x'))
+    group.create_array('sums', shape=(shape[0], shape[1], 2), dtype='int64', fill_value=0, dimension_names=('sample', 'channel', 'power'))
+    return group
+
+def _writable(folder):
+    "The array of pictures; all-black ones are written like any other"
+    return zarr.open_array(Path(folder)/'images', mode='r+').with_config(dict(write_empty_chunks=True))
 
 # %% ../nbs/22_store.ipynb #histogram
 def histogram(
@@ -70,60 +74,105 @@ def mean_std(
 def _read_row(row, channels, size, missing, depth):
     "A sample, its histogram, its digest and no error; or zeros and the error"
     try: x = read_sample(row, channels, size, missing, depth)
-    except ImageError as e: return np.zeros((len(channels), size, size), np.uint8), np.zeros((len(channels), 256), np.int64), b'', str(e)
-    return x, histogram(x), hashlib.blake2b(x, digest_size=16).digest(), None
+    except ImageError as e: return np.zeros((len(channels), size, size), np.uint8), np.zeros((len(channels), 256), np.int64), '', str(e)
+    return x, histogram(x), hashlib.blake2b(x, digest_size=16).hexdigest(), None
 
-def _blocks(rows, read, n, workers):
-    "Start and results of each block of `n` rows, in order, read one block ahead"
+def _blocks(parts, read, workers):
+    "What `read` makes of the rows of each part, in order, one part ahead"
     with ThreadPoolExecutor(workers) as pool:
-        def submit(i): return [pool.submit(read, r) for r in rows[i:i + n]]
+        def submit(k): return [pool.submit(read, r) for r in (parts[k] if k < len(parts) else [])]
         ahead = submit(0)
-        for i in range(0, len(rows), n):
-            now, ahead = ahead, submit(i + n)
-            yield i, [f.result() for f in now]
+        for k in range(len(parts)):
+            now, ahead = ahead, submit(k + 1)
+            yield [f.result() for f in now]
 
-# %% ../nbs/22_store.ipynb #beside
+# %% ../nbs/22_store.ipynb #described
+def _described(path):
+    "What a store tells about itself; None where there is no whole store"
+    try: return json.loads((path/'zarr.json').read_text(encoding='utf-8'))['attributes']['hpa_lib']
+    except (OSError, ValueError, KeyError): return None
+
 def _beside(path, overwrite):
-    "The place to write to before the final name; raises `StoreError` where that is not possible"
+    "The folder to write to before the final name; raises `StoreError` where that is not possible"
     if path.suffix != '.zarr': raise StoreError(f"{path}: a store's name ends in .zarr")
     if path.exists() and not overwrite: raise StoreError(f"{path}: exists already; open it with Store, choose another name, or pass overwrite=True")
-    partial = path.with_name(f'.{path.stem}.partial')
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        shutil.rmtree(partial, ignore_errors=True)                       # what a killed pack left behind
-        partial.mkdir()
+    if path.exists() and not _described(path): raise StoreError(f"{path}: is no store of ours, so it will not be replaced; choose another name")
+    folder = path.with_name(f'.{path.stem}.partial')
+    try: folder.mkdir(parents=True, exist_ok=True)
     except OSError as e: raise StoreError(f"{path}: cannot be written there ({e.strerror or e}); choose a folder that you may write to") from e
-    return partial
+    return folder
 
-def _replace(partial, path):
+def _replace(folder, path):
     "Put a finished pack in its place"
     old = path.with_name(f'.{path.stem}.old')
     shutil.rmtree(old, ignore_errors=True)
     if path.exists(): os.rename(path, old)
-    os.rename(partial, path)
+    os.rename(folder, path)
     shutil.rmtree(old, ignore_errors=True)
 
-# %% ../nbs/22_store.ipynb #write
-def _write(folder, rows, ids, read, shape, workers, progress):
-    "Fill the arrays of a pack; hand back its group, an error (or None) a row, the pooled histogram, and the fingerprint"
-    group, images, sums = _create(folder, shape)
-    n = max(1, min(64, 2**25 // int(np.prod(shape[1:]))))
-    errors, all_sums, hist, digest = [], [], np.zeros((shape[1], 256), np.int64), hashlib.blake2b(digest_size=16)
-    blocks = _blocks(rows, read, n, workers)
-    for i,block in progress_bar(blocks, total=-(-len(rows)//n), leave=False) if progress else blocks:
-        xs, hists, digests, bad = zip(*block)
-        images[i:i + len(xs)] = np.stack(xs)
-        hist += np.sum(hists, 0)
-        all_sums.append(moments(np.stack(hists)))
-        for name,d in zip(ids[i:], digests): digest.update(b'%b\0%b\0' % (name.encode(), d))
-        errors += bad
-    sums[:] = np.concatenate(all_sums)
-    return group, errors, hist, digest.hexdigest()
+# %% ../nbs/22_store.ipynb #unpack
+def _unpack(folder, i, out):
+    "Read picture `i` into `out`"
+    path = f'{folder}/{i}' + '.0'*out.ndim
+    try:
+        with open(path, 'rb', buffering=0) as f: zstd.decompress(f.read(), out)
+    except (OSError, RuntimeError, ValueError) as e: raise StoreError(f"{path}: picture {i} is lost or damaged ({e}); pack again") from e
 
-# %% ../nbs/22_store.ipynb #made
-def _made(channels, size, vocab, missing, depth, hist, fingerprint):
+def _intact(folder, record, shape):
+    "Are the pictures of a journal's line all there, and the same?"
+    out = np.empty(shape[1:], np.uint8)
+    try:
+        for k,d in enumerate(record['digests']):
+            _unpack(folder/'images', record['start'] + k, out)
+            if hashlib.blake2b(out, digest_size=16).hexdigest() != d: return False
+    except StoreError: return False
+    return True
+
+# %% ../nbs/22_store.ipynb #finished
+def _finished(folder, key, shape):
+    "Lines of the journal of an interrupted pack with the same key, by their first row; clears the folder where there is none"
+    lines = []
+    try:
+        for o in (folder/'journal.jsonl').read_text(encoding='utf-8').splitlines(): lines.append(json.loads(o))
+    except (OSError, ValueError): pass
+    if lines and lines[0] == key and (folder/'images'/'zarr.json').is_file():
+        return {o['start']: o for o in lines[1:] if not any(o['errors']) and _intact(folder, o, shape)}
+    shutil.rmtree(folder)
+    folder.mkdir()
+    return {}
+
+# %% ../nbs/22_store.ipynb #record
+def _record(start, block):
+    "What the journal keeps of a block: everything but the pictures"
+    _, hists, digests, errors = zip(*block)
+    return dict(start=start, hist=np.sum(hists, 0).tolist(), sums=moments(np.stack(hists)).tolist(), digests=digests, errors=errors)
+
+def _write(folder, rows, read, shape, level, workers, progress, key=''):
+    "Fill the arrays of a pack, going on where an interrupted one stopped; hand back its group and the lines of its journal"
+    done = _finished(folder, key, shape)
+    group = zarr.open_group(folder) if done else _create(folder, shape, level)
+    images = _writable(folder)
+    n = max(1, min(64, 2**25 // int(np.prod(shape[1:]))))
+    todo = [i for i in range(0, len(rows), n) if i not in done]
+    blocks = _blocks([rows[i:i + n] for i in todo], read, workers)
+    with open(folder/'journal.jsonl', 'w', encoding='utf-8') as journal:
+        for o in (key, *done.values()): journal.write(json.dumps(o) + '\n')
+        for i,block in zip(todo, progress_bar(blocks, total=len(todo), leave=False) if progress else blocks):
+            images[i:i + len(block)] = np.stack([o[0] for o in block])
+            done[i] = _record(i, block)
+            journal.write(json.dumps(done[i]) + '\n')
+            journal.flush()
+    return group, [done[i] for i in sorted(done)]
+
+# %% ../nbs/22_store.ipynb #fingerprint
+def _fingerprint(ids, digests):
+    "One hash for all ids and pictures"
+    return hashlib.blake2b(json.dumps([list(ids), list(digests)]).encode(), digest_size=16).hexdigest()
+
+def _made(channels, size, vocab, missing, depth, ids, journal):
     "What a store tells about itself"
-    return dict(format=1, channels=list(channels), size=int(size), hist=hist.tolist(), fingerprint=fingerprint,
+    return dict(format=1, channels=list(channels), size=int(size), hist=np.sum([o['hist'] for o in journal], 0).tolist(),
+        fingerprint=_fingerprint(ids, [d for o in journal for d in o['digests']]),
         vocab=dict(name=vocab.name, names=vocab.names, codes=vocab.codes),
         reading=dict(missing=missing, depth=depth, resize='Pillow bilinear, antialiased, plane by plane', rgb_plane_of={c: PLANE_OF.get(c) for c in channels}),
         versions={o: version(o) for o in ('zarr', 'numcodecs', 'numpy', 'pillow')})
@@ -149,21 +198,27 @@ def pack(
     progress:bool=True, # show a progress bar
     overwrite:bool=False, # replace a store of that name, once the new one is whole
     depth:str='16', # how many bits of a 16-bit picture are in use, see `images`
+    level:int=-1, # compression of zstd; 1 makes the store about a sixth smaller and unpacking half as fast
 ) -> 'Store': # the store, opened
     "Read, resize and store all samples; unreadable ones keep their row, with status and error; raises `StoreError` if all are, or if the path does not serve"
     path, vocab, channels = Path(path), get_vocab(vocab), tuple(channels)
     _pack_checks(samples, size, channels, vocab, depth)
     folder = _beside(path, overwrite)
     try:
-        rows, ids = samples[list(channels)].to_dict('records'), samples.id.tolist()
+        rows, shape = samples[list(channels)].to_dict('records'), (len(samples), len(channels), size, size)
         def read(row): return _read_row(row, channels, size, missing, depth)
-        group, errors, hist, fingerprint = _write(folder, rows, ids, read, (len(rows), len(channels), size, size), workers or min(os.cpu_count() or 1, 16), progress)
-        if None not in errors: raise StoreError(f"{path}: none of the {len(rows)} samples could be read; the first said: {errors[0]}")
+        key = hashlib.blake2b(json.dumps([rows, shape, missing, depth, level], default=str).encode()).hexdigest()
+        group, journal = _write(folder, rows, read, shape, level, workers or min(os.cpu_count() or 1, 16), progress, key)
+        errors = [e for o in journal for e in o['errors']]
+        if None not in errors:
+            shutil.rmtree(folder)
+            raise StoreError(f"{path}: none of the {len(rows)} samples could be read; the first said: {errors[0]}")
+        group['sums'][:] = np.concatenate([o['sums'] for o in journal])
         save_samples(samples.assign(status=['error' if e else 'ok' for e in errors], error=errors), folder/'samples.parquet')
-        group.attrs['hpa_lib'] = _made(channels, size, vocab, missing, depth, hist, fingerprint)
+        group.attrs['hpa_lib'] = _made(channels, size, vocab, missing, depth, samples.id, journal)
+        (folder/'journal.jsonl').unlink()
         _replace(folder, path)
-    except OSError as e: raise StoreError(f"{path}: writing failed ({e}); is there room on the disk?") from e
-    finally: shutil.rmtree(folder, ignore_errors=True)
+    except OSError as e: raise StoreError(f"{path}: writing failed ({e}); is there room on the disk? The same call will go on from here") from e
     return Store(path)
 
 # %% ../nbs/22_store.ipynb #store-2
@@ -174,8 +229,8 @@ class Store:
         threads:int|None=None, # threads that unpack a large batch; None: one a processor, at most 4
     ):
         self.path, self.threads, self._memory = Path(path), threads or min(os.cpu_count() or 1, 4), None
-        try: self.made = json.loads((self.path/'zarr.json').read_text(encoding='utf-8'))['attributes']['hpa_lib']
-        except (OSError, ValueError, KeyError) as e: raise StoreError(f"{path}: not a store, or not a whole one ({type(e).__name__}: {e}); make it with pack") from e
+        self.made = _described(self.path)
+        if self.made is None: raise StoreError(f"{path}: not a store, or not a whole one; make it with pack")
         self.samples = load_samples(self.path/'samples.parquet')
         self.ok = (self.samples.status == 'ok').to_numpy()
         self.channels, self.size, self.fingerprint = tuple(self.made['channels']), self.made['size'], self.made['fingerprint']
@@ -185,21 +240,13 @@ class Store:
     def __reduce__(self): return Store, (self.path, self.threads)
     def __repr__(self): return f"Store({self.path.name}: {len(self)} samples, {(~self.ok).sum()} unreadable, {len(self.channels)} x {self.size} x {self.size}, {len(self.vocab)} classes)"
 
-# %% ../nbs/22_store.ipynb #unpack
-def _unpack(folder, i, out):
-    "Read picture `i` into `out`"
-    try:
-        with open(f'{folder}/{i}' + '.0'*out.ndim, 'rb') as f: zstd.decompress(f.read(), out)
-    except (OSError, RuntimeError, ValueError) as e:
-        raise StoreError(f"{folder}/{i}" + '.0'*out.ndim + f": picture {i} is lost or damaged ({e}); pack again") from e
-
 # %% ../nbs/22_store.ipynb #store-rows
 @patch
 def _rows(self:Store, idxs):
     "Row numbers as an array, proven to be readable"
-    idxs = np.asarray(idxs)
-    if idxs.dtype == bool: raise StoreError("rows are asked for by number; turn a mask into numbers with np.flatnonzero")
-    idxs = idxs.astype(np.int64).reshape(-1)
+    idxs = np.asarray(idxs).reshape(-1)
+    if len(idxs) and idxs.dtype.kind not in 'iu': raise StoreError(f"rows are asked for by number, not by {idxs.dtype}; turn a mask into numbers with np.flatnonzero")
+    idxs = idxs.astype(np.int64)
     if len(idxs) and not (0 <= idxs.min() and idxs.max() < len(self)): raise IndexError(f"row {idxs[(idxs < 0) | (idxs >= len(self))][0]} of a store of {len(self)} samples")
     bad = idxs[~self.ok[idxs]]
     if len(bad): raise StoreError(f"row {bad[0]} ({self.samples.id[bad[0]]}) could not be read when it was packed: {self.samples.error[bad[0]]}; use only rows where store.ok")
@@ -252,9 +299,6 @@ def load(self:Store) -> Store: # the same store
 @patch
 def check(self:Store) -> Store: # the same store
     "Read everything and compare it with the fingerprint; raises `StoreError` naming what is lost or changed"
-    digest = hashlib.blake2b(digest_size=16)
-    for i,name in enumerate(self.samples.id):
-        d = hashlib.blake2b(self.batch([i])[0], digest_size=16).digest() if self.ok[i] else b''
-        digest.update(b'%b\0%b\0' % (name.encode(), d))
-    if digest.hexdigest() != self.fingerprint: raise StoreError(f"{self.path}: ids or pictures are not those that were packed; pack again")
+    digests = [hashlib.blake2b(self.batch([i])[0], digest_size=16).hexdigest() if self.ok[i] else '' for i in range(len(self))]
+    if _fingerprint(self.samples.id, digests) != self.fingerprint: raise StoreError(f"{self.path}: ids or pictures are not those that were packed; pack again")
     return self

@@ -8,12 +8,11 @@ __all__ = ['TensorRGBY', 'to_bytes', 'show_rgby', 'caption', 'show_batch', 'show
 # %% ../nbs/21_tensors.ipynb #c-372706db
 import textwrap
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import torch
-from fastai.torch_core import TensorCategory, TensorImage
+from fastai.torch_core import TensorImage
 from fastai.vision.data import get_grid
 from fastcore.meta import delegates
 from fastcore.xtras import is_listy
@@ -28,6 +27,7 @@ class TensorRGBY(TensorImage):
     "A `TensorImage` with named channels: `C x H x W` or `N x C x H x W`; bytes 0..255 or floats 0..1"
     channels = RGBY
     def clone(self, *, memory_format=None):
+        "A copy, with the names of its channels"
         res = super().clone(memory_format=memory_format)
         res.channels = self.channels
         return res
@@ -93,16 +93,16 @@ def _draw(x, samples, titles, colours, ctxs, max_n, nrows, ncols, figsize, panel
     return list(ctxs)
 
 # %% ../nbs/21_tensors.ipynb #show-batch
-@dispatch
+@dispatch(precedence=1)
 def show_batch(
     x:TensorRGBY, # the batch, only for its type and channels
     y:object, # its targets, only for their type
     samples:Iterable, # decoded tuples of picture and labels
-    ctxs=None, # axes; None: a new grid
+    ctxs:Sequence|None=None, # axes; None: a new grid
     max_n:int=9, # samples to draw at most
-    nrows=None, # rows of the grid
-    ncols=None, # columns of the grid
-    figsize=None, # size of the figure in inches
+    nrows:int|None=None, # rows of the grid
+    ncols:int|None=None, # columns of the grid
+    figsize:tuple|None=None, # size of the figure in inches
     panels:bool=False, # one row a sample: composite and channels
     gain:float=1., # brightness is multiplied by this
 ) -> list: # the axes
@@ -116,23 +116,19 @@ def _results(x, samples, outs, **kwargs):
     return _draw(x, samples, ['\n'.join(o) for o in pairs], ['green' if t == p else 'red' for t,p in pairs], **kwargs)
 
 # %% ../nbs/21_tensors.ipynb #show-results
-@dispatch
+@dispatch(precedence=1)
 def show_results(
     x:TensorRGBY, # the batch, only for its type and channels
     y:object, # its targets, only for their type
     samples:Iterable, # decoded tuples of picture and labels
     outs:Iterable, # decoded predictions, one tuple a sample
-    ctxs=None, # axes; None: a new grid
+    ctxs:Sequence|None=None, # axes; None: a new grid
     max_n:int=9, # samples to draw at most
-    nrows=None, # rows of the grid
-    ncols=None, # columns of the grid
-    figsize=None, # size of the figure in inches
+    nrows:int|None=None, # rows of the grid
+    ncols:int|None=None, # columns of the grid
+    figsize:tuple|None=None, # size of the figure in inches
     panels:bool=False, # one row a sample: composite and channels
     gain:float=1., # brightness is multiplied by this
 ) -> list: # the axes
     "Draw pictures with their labels and what was predicted"
-    return _results(x, samples, outs, ctxs=ctxs, max_n=max_n, nrows=nrows, ncols=ncols, figsize=figsize, panels=panels, gain=gain)
-
-@dispatch
-def show_results(x:TensorRGBY, y:TensorCategory, samples:Iterable, outs:Iterable, ctxs=None, max_n:int=9, nrows=None, ncols=None, figsize=None, panels:bool=False, gain:float=1.) -> list:
     return _results(x, samples, outs, ctxs=ctxs, max_n=max_n, nrows=nrows, ncols=ncols, figsize=figsize, panels=panels, gain=gain)

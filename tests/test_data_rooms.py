@@ -140,21 +140,29 @@ def test_black_pictures_are_pictures(tmp_path):
 
 
 @pytest.mark.skipif(os.name == "nt", reason="kills by signal")
-def test_a_killed_pack_is_no_store(tmp_path):
-    "SIGKILL in the middle leaves nothing under the store's name, and packing again works"
-    df = pd.concat([atlas(tmp_path / "atlas", 20, 64)] * 200, ignore_index=True).assign(id=lambda d: [f"s{i}" for i in range(len(d))])
+def test_a_killed_pack_goes_on(tmp_path):
+    "SIGKILL in the middle leaves nothing under the store's name; the same call reads only what was not finished"
+    df = pd.concat([atlas(tmp_path / "atlas", 20, 64)] * 50, ignore_index=True).assign(id=lambda d: [f"s{i}" for i in range(len(d))])
+    first = {c: tmp_path / f"first_{c}.png" for c in RGBY}
+    for c, path in first.items():
+        path.write_bytes(Path(df[c][0]).read_bytes())
+        df.loc[0, c] = str(path)
     save_samples(df, tmp_path / "t.parquet")
     code = "import sys; from hpa_lib.samples import load_samples; from hpa_lib.store import pack; pack(load_samples(sys.argv[1]), sys.argv[2], size=64, workers=1, progress=False)"
     path, partial = tmp_path / "s.zarr", tmp_path / ".s.partial"
     p = subprocess.Popen([sys.executable, "-c", code, str(tmp_path / "t.parquet"), str(path)], env={**os.environ, "PYTHONPATH": str(ROOT)})
     deadline = time.time() + 60
-    while time.time() < deadline and not any(partial.glob("images/*.0.0.0")):
-        time.sleep(.01)
+    while time.time() < deadline and not (partial / "images" / "200.0.0.0").exists():
+        time.sleep(.005)
     p.send_signal(signal.SIGKILL)
     p.wait()
     assert partial.is_dir() and not path.exists()
-    store = pack(df[:40], path, size=64, progress=False)
-    assert len(Store(path)) == 40 and store.check() and not partial.exists()
+    whole = pack(df, tmp_path / "whole.zarr", size=64, progress=False)
+    for o in first.values():
+        o.unlink()                                                       # sample 0 can only come from the interrupted pack
+    store = pack(df, path, size=64, progress=False)
+    assert store.ok.all() and store.check().fingerprint == whole.fingerprint and not partial.exists()
+    assert (store.mean == whole.mean).all() and (store.stats([0, 999])[1] == whole.stats([0, 999])[1]).all()
 
 
 def test_a_failed_replacement_keeps_the_old_store(tmp_path):

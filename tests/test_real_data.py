@@ -1,8 +1,4 @@
-"""Reading and packing real Human Protein Atlas pictures.
-
-The folder is `HPA_REAL_DATA`, else `../shared/data` beside the repository. Where there is none the tests are skipped;
-with HPA_REQUIRE_REAL_DATA=1 that is a failure.
-"""
+"Reading and packing real Human Protein Atlas pictures."
 import os
 from pathlib import Path
 
@@ -17,16 +13,6 @@ from hpa_lib.labels import HPA28
 from hpa_lib.samples import RGBY, SampleError, check_samples, folder_samples, hpa_identity, join_samples, load_samples, read_samples, save_samples, tidy_samples
 from hpa_lib.store import Store, StoreError, pack
 
-ROOT = Path(__file__).resolve().parent.parent
-
-
-@pytest.fixture(scope="session")
-def real():
-    "The folder with real data"
-    folder = Path(os.environ.get("HPA_REAL_DATA", ROOT.parent / "shared" / "data"))
-    if not (folder / "fields512").is_dir():
-        (pytest.fail if os.environ.get("HPA_REQUIRE_REAL_DATA") == "1" else pytest.skip)(f"no real data in {folder}: set HPA_REAL_DATA")
-    return folder
 
 
 @pytest.fixture(scope="session")

@@ -1,7 +1,5 @@
 "The real label tables and real models' probabilities: folds, counts, decisions. Needs the data of `HPA_REAL_DATA` (or ../shared/data)."
-import os
 import time
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -13,20 +11,14 @@ from hpa_lib.splits import check_folds, cut_groups, fold_balance, grouped_folds,
 from hpa_lib.submit import check_submission, write_submission
 from hpa_lib.thresholds import Decision, apply_thresholds, bootstrap_f1, fit_decision, fit_thresholds
 
-DATA = Path(os.environ.get("HPA_REAL_DATA") or Path(__file__).resolve().parents[2] / "shared" / "data")
 COUNTS = [12885, 1254, 3621, 1561, 1858, 2513, 1008, 2822, 53, 45, 28, 1093, 688, 537, 1066, 21, 530, 210, 902, 1482, 172, 3777, 802, 2965,
           322, 8228, 328, 11]
 
 
 @pytest.fixture(scope="session")
-def tables():
-    "The folder with the label tables; a reason to skip when it is absent"
-    if not (DATA / "tables").is_dir():
-        message = f"no real data in {DATA}: set HPA_REAL_DATA"
-        if os.environ.get("HPA_REQUIRE_REAL_DATA") == "1":
-            pytest.fail(message)
-        pytest.skip(message)
-    return DATA / "tables"
+def tables(real):
+    "The folder with the label tables"
+    return real / "tables"
 
 
 def read(path, source):
@@ -86,13 +78,13 @@ def test_both_sources_balanced(kaggle, hpav18):
 @pytest.fixture(scope="session")
 def model_table(tables):
     "Mean probabilities of six real models for the 11,702 test pictures"
-    folder, ids = DATA / "test_probs", pd.read_csv(tables / "kaggle_sample_submission.csv.gz").Id
+    folder, ids = tables.parent / "test_probs", pd.read_csv(tables / "kaggle_sample_submission.csv.gz").Id
     probs = np.mean([np.load(o).astype("float32") for o in sorted(folder.glob("*.npy"))], axis=0)
     return pd.DataFrame(probs, columns=HPA28.names).assign(id=ids)
 
 
 def test_decision_on_real_models(model_table, tables, tmp_path):
-    dev = read(DATA / "test_probs" / "labels_dev.csv", "kaggle").assign(group=lambda o: o.id)
+    dev = read(tables.parent / "test_probs" / "labels_dev.csv", "kaggle").assign(group=lambda o: o.id)
     probs = model_table[model_table.id.isin(dev.id)]
     probs = probs.merge(grouped_folds(dev), on="id")
     decision, score = fit_decision(probs, dev, draws=200)
