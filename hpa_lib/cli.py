@@ -36,7 +36,7 @@ def _summary(run) -> str: # what a finished run says at the terminal
 # %% ../nbs/90_cli.ipynb #demo-2
 def demo(
     path:str='hpa_demo', # folder for the atlas, the store and the run
-    n:int=900, # samples to draw
+    n:int=1100, # samples to draw
     seed:int=0, # of the atlas
     recipe:str='demo', # name or file of a recipe
     set:Annotated[str, dict(nargs='+')]=None, # change settings of the recipe, for example train.epochs=3
@@ -53,7 +53,7 @@ def demo(
     begun, root = time.time(), Path(path)
     recipe = load_recipe(recipe, set or [])
     print(f"drawing {n} samples of {recipe.data.size} px into {root/'atlas'}", flush=True)
-    truth = read_samples(make_atlas(root/'atlas', n=n, size=recipe.data.size, seed=seed))
+    truth = read_samples(make_atlas(root/'atlas', n=n, size=recipe.data.size, seed=seed, temper=.25, cover=10 if n >= 1000 else None, progress=not quiet))
     samples = hide_groups(truth)
     store = pack(samples, root/'atlas.zarr', recipe.data.size, recipe.data.channels, progress=not quiet, overwrite=True)
     run = train_run(store, recipe, path=root/'runs', progress=not quiet)

@@ -57,9 +57,9 @@ class ModelSettings(Section):
 class TrainSettings(Section):
     "How one fold is trained"
     loss:str = 'focal' # name in `hpa_lib.losses`
-    epochs:Positive = 16
+    epochs:Positive = 12
     lr:Annotated[float, Field(gt=0)] = 2e-3 # highest of the one-cycle schedule
-    bs:Positive = 32 # samples a batch
+    bs:Positive = 16 # samples a batch
     wd:Annotated[float, Field(ge=0)] = .01 # weight decay
     augment:str = 'default' # name in `hpa_lib.augment`
     keep:Literal['best', 'last'] = 'best' # epoch of the lowest validation focal loss, or the last one
