@@ -5,11 +5,12 @@
 # %% auto #0
 __all__ = ['commands', 'hide_groups', 'demo', 'pack_cmd', 'train', 'predict', 'write_answer', 'overview', 'main']
 
-# %% ../nbs/90_cli.ipynb #c-51d8693e
+# %% ../nbs/90_cli.ipynb #c-e402f7d0
 import inspect
 import os
 import sys
 import time
+import warnings
 from pathlib import Path
 from typing import Annotated
 
@@ -169,6 +170,7 @@ def main(
     if not argv or argv[0] in ('-h', '--help', 'help'): print(overview()); return 0
     if argv[0] not in commands: print(f"hpa: there is no command {argv[0]!r}\n\n{overview()}", file=sys.stderr); return 2
     func = commands[argv[0]]
+    warnings.filterwarnings('ignore', category=FutureWarning, module='torch')   # what a library says to its own developers
     args = vars(anno_parser(func, prog=f'hpa {argv[0]}').parse_args(argv[1:]))
     try: func(**{k: args[k] for k in inspect.signature(func).parameters})
     except KeyboardInterrupt: print("\nhpa: stopped; finished folds are kept, the same command on the same run folder goes on", file=sys.stderr); return 130

@@ -16,7 +16,7 @@ __all__ = ['KAGGLE_SETS', 'CELL_LINES', 'PATTERNS', 'SYNTH_VERSION', 'SynthError
            'spoil', 'plan_antibodies', 'plan_samples', 'plan_twins', 'perturb', 'make_atlas', 'Truth', 'read_truth',
            'read_masks']
 
-# %% ../nbs/12_synth.ipynb #c-acc2b1af
+# %% ../nbs/12_synth.ipynb #c-f9e27e92
 import json
 import os
 import shutil
