@@ -98,14 +98,14 @@ def plot_samples(
 ) -> Figure: # composites; above: id, labels; below: the decision, green where it is right
     "Pictures with their labels and what was decided"
     rows = dict(zip(store.samples.id, range(len(store))))
-    nrows = -(-len(ids)//ncols)
-    fig, axs = plt.subplots(nrows, ncols, figsize=(1.75*ncols, 2.35*nrows), squeeze=False)
+    nrows, names = -(-len(ids)//ncols), lambda o: '\n'.join(o) or 'none'
+    text = .11*(1 + max(len(truth[o]) or 1 for o in ids) + max(len(guess[o]) or 1 for o in ids))     # inches of writing between rows
+    fig, axs = plt.subplots(nrows, ncols, figsize=(1.7*ncols, (1.6 + text)*nrows), squeeze=False, gridspec_kw=dict(wspace=.06, hspace=text/1.6))
     for ax in axs.flat: ax.axis('off')
     for ax,o in zip(axs.flat, ids):
         ax.imshow(composite(store[rows[o]], store.channels))
-        ax.set_title(f"{o}\n{', '.join(truth[o]) or 'none'}", fontsize=6)
-        ax.text(.5, -.04, ', '.join(guess[o]) or 'none', fontsize=6, transform=ax.transAxes, ha='center', va='top', wrap=True, color='green' if list(truth[o]) == list(guess[o]) else 'firebrick')
-    fig.tight_layout()
+        ax.set_title(f"{o}\n{names(truth[o])}", fontsize=6, pad=2)
+        ax.text(.5, -.02, names(guess[o]), fontsize=6, transform=ax.transAxes, ha='center', va='top', color='green' if list(truth[o]) == list(guess[o]) else 'firebrick')
     return fig
 
 # %% ../nbs/82_report.ipynb #picture

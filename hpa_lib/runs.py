@@ -123,7 +123,8 @@ def start_run(
         if any(run.manifest[o] != facts[o] for o in ('store_hash', 'labels_hash')): raise RunError(f"{path} was begun with other pictures or labels ({run.manifest['store']}): choose another folder")
         return run
     labelled = store.samples[store.ok & store.samples.labels.notna() & ~store.samples.is_test.astype(bool)]
-    if folds is None: folds = grouped_folds(labelled, recipe_vocab(recipe, store), recipe.split.folds, recipe.split.seed)
+    vocab = recipe_vocab(recipe, store)
+    if folds is None: folds = grouped_folds(labelled.assign(labels=vocab.only(labelled.labels)), vocab, recipe.split.folds, recipe.split.seed)
     check_folds(labelled, folds)
     path.mkdir(parents=True, exist_ok=True)
     save_folds(folds, path/'folds.parquet')
@@ -199,7 +200,7 @@ def decide_run(
     probs = reduce_views(oof, run.recipe.views.reduce)
     folds = run.folds
     if len(run.done) == 1:
-        rows = store.samples[store.samples.id.isin(probs.index)]
+        rows = samples[samples.id.isin(probs.index)]
         folds = grouped_folds(rows, recipe_vocab(run.recipe, store), min(5, rows.group.nunique()))
     table = probs.join(folds.set_index('id').fold).reset_index()
     decision, score = fit_decision(table, samples, None if run.recipe.decide.fallback == 'none' else run.recipe.decide.fallback)
