@@ -1156,6 +1156,7 @@ def _finished(folder, made, overwrite):
 def _draw_all(folder, samples, again, made, workers, progress):
     "All antibodies, in processes where it pays; the pixels do not depend on how many"
     from joblib import Parallel, delayed
+    from joblib.externals.loky import get_reusable_executor
     jobs = [(folder, i, rows.to_dict('records'), again[again.twin_of.isin(rows.Id)].to_dict('records'), made)
             for i,(_,rows) in enumerate(samples.groupby('antibody', sort=False))]
     workers = workers or min(os.cpu_count() or 1, 1 + len(samples)//100)
@@ -1163,7 +1164,9 @@ def _draw_all(folder, samples, again, made, workers, progress):
     if progress:
         from fastprogress.fastprogress import progress_bar
         run = progress_bar(run, total=len(jobs), leave=False)
-    return dict(zip(samples.antibody.unique(), run))
+    try: return dict(zip(samples.antibody.unique(), run))
+    finally:
+        if workers > 1: get_reusable_executor().shutdown(wait=True, kill_workers=True)   # a forked process would wait for idle workers for ever
 
 def _write_tables(folder, samples, again, vocab, made, looks):
     "train.csv, groups.csv, atlas.csv, truth.csv, truth.json"
