@@ -38,7 +38,7 @@ class Steps(Callback):
     def after_batch(self):
         if not self.training: return
         self.seconds.append(time.perf_counter() - self.begun)
-        self.losses.append(float(self.loss))
+        self.losses.append(float(self.loss.detach()))
         if len(self.seconds) == self.n: raise self.stop()
     @staticmethod
     def stop():
