@@ -174,10 +174,10 @@ def _beside(df, folder, part, groups):
     return df.assign(group=given.to_numpy()), [f"{path} gives no group to {_some(lost)}; add them, or pass groups=False"] * bool(lost)
 
 # %% ../nbs/10_samples.ipynb #rows
-def _rows(folder, part, columns):
+def _rows(folder, part, columns, sample='sample_submission.csv'):
     "Ids (and label text) of a part: from its table, else from the sample submission"
     if part != 'test': return _read_csv(folder/f'{part}.csv', columns), folder/f'{part}.csv'
-    path = folder/'sample_submission.csv'
+    path = folder/sample
     return (_read_csv(path, columns[:1])[['id']], path) if path.is_file() else (None, folder/part)
 
 # %% ../nbs/10_samples.ipynb #kaggle-samples-2
@@ -192,12 +192,13 @@ def kaggle_samples(
     columns:tuple[str, str]=('Id', 'Target'), # columns of the table with the ids and with the labels
     planes:dict[str, str]|None=None, # one picture a sample: the plane of each channel, see `find_planes`
     source:str|None=None, # goes into the column of that name; None: the folder's name
+    sample:str='sample_submission.csv', # file in the folder that lists the test rows
 ) -> pd.DataFrame: # a samples table
     "Read a folder in Kaggle layout; raises `SampleError` with all that does not fit"
     folder, vocab = Path(folder), get_vocab(vocab)
     for o in (missing, extra):
         if o not in ('error', 'allow'): raise SampleError(f"{o!r} is no way to treat misfits: use 'error' or 'allow'")
-    table, where = _rows(folder, part, columns)
+    table, where = _rows(folder, part, columns, sample)
     files, strays = find_planes(folder/part, channels, planes)
     df = pd.DataFrame(dict(id=files.index)) if table is None else table
     if not len(df): raise SampleError(f"{where}: no samples in it; pictures are named <Id>_<channel>{EXTENSIONS[0]}, channels are {', '.join(channels)}")
