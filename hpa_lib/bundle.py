@@ -5,10 +5,11 @@
 # %% auto #0
 __all__ = ['BundleError', 'save_bundle', 'Bundle']
 
-# %% ../nbs/68_bundle.ipynb #c-0fb7e375
+# %% ../nbs/68_bundle.ipynb #c-f8275ee5
 import json
 import shutil
 import tempfile
+import warnings
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -32,7 +33,7 @@ class BundleError(ValueError):
 def save_bundle(
     path:str|Path, # folder to write; must not exist
     weights:Iterable[str|Path], # safetensors files of `save_model`, one a fold
-    store:Store, # the store they were trained on: channels, size, statistics
+    store:Store, # the store they were trained on: channels, size, pixel size, statistics
     vocab:Vocab, # classes, in the order of the outputs
     decision:Decision, # thresholds for the mean over these weights
     views:str='dihedral8', # see `hpa_lib.predict.get_views`
@@ -49,7 +50,7 @@ def save_bundle(
     names = [f'fold{i}.safetensors' for i in range(len(weights))]
     for name,file in zip(names, weights): shutil.copy(file, part/name)
     decision.save(part/'decision.json')
-    facts = dict(format=1, weights=names, channels=list(store.channels), size=store.size, mean=store.mean.tolist(), std=store.std.tolist(),
+    facts = dict(format=1, weights=names, channels=list(store.channels), size=store.size, pixel_size=store.pixel_size, mean=store.mean.tolist(), std=store.std.tolist(),
                  names=vocab.names, codes=vocab.codes, vocab=vocab.name, views=views, reduce=reduce, about=about or {})
     (part/'bundle.json').write_text(json.dumps(facts, indent=1), encoding='utf-8')
     part.rename(path)
@@ -70,7 +71,7 @@ class Bundle:
         self.facts = json.loads(file.read_text(encoding='utf-8'))
         if self.facts.get('format') != 1: raise BundleError(f"{file} is of format {self.facts.get('format')}, this hpa_lib reads format 1: update hpa_lib")
         self.vocab = Vocab(self.facts['names'], self.facts['codes'], self.facts['vocab'])
-        self.channels,self.size = self.facts['channels'],self.facts['size']
+        self.channels,self.size,self.pixel_size = self.facts['channels'],self.facts['size'],self.facts.get('pixel_size')
         self.mean,self.std = (np.array(self.facts[o]) for o in ('mean', 'std'))
         self.decision = load_decision(self.path/'decision.json')
         device = torch.device(device or ('cuda' if torch.cuda.is_available() else 'cpu'))
@@ -88,8 +89,27 @@ def predict_store(self:Bundle,
     "Probabilities of every network and view; raises `BundleError` for other channels or another size"
     if list(store.channels) != self.channels: raise BundleError(f"{store.path.name} has channels {list(store.channels)}, the bundle reads {self.channels}: pack the pictures with the bundle's channels")
     if store.size != self.size: raise BundleError(f"{store.path.name} is packed at {store.size} px, the bundle was trained at {self.size} px: pack again at {self.size}")
+    return self._probs(store, rows, bs, progress)
+
+@patch
+def _probs(self:Bundle, store, rows=None, bs=64, progress=True):
     return pd.concat([predict_rows(m, store, rows, self.vocab, self.facts['views'], k, self.mean, self.std, bs, progress)
                       for k,m in enumerate(self.models)], ignore_index=True)
+
+# %% ../nbs/68_bundle.ipynb #bundle-scales
+@patch
+def scales(self:Bundle,
+    store:Store, # packed pictures
+) -> np.ndarray: # one a row: micrometres a pixel over the bundle's; 1 where either is not known
+    "How much smaller than in training things look: 2 means half the size"
+    if self.pixel_size is None: return np.ones(len(store))
+    return np.nan_to_num(store.pixel_sizes()*store.size/self.size/self.pixel_size, nan=1.)
+
+# %% ../nbs/68_bundle.ipynb #c-cacf9c81
+def _warn_scale(scales, ok):
+    off = ok & (np.abs(np.log(scales)) > np.log(1.1))
+    if off.any(): warnings.warn(f"{off.sum()} of {ok.sum()} pictures have pixels {np.median(scales[off]):.2g} times as large as those of the training: "
+                                "labels may suffer; pass rescale=True to bring them to its scale", stacklevel=3)
 
 # %% ../nbs/68_bundle.ipynb #bundle-predict
 @patch
@@ -97,12 +117,33 @@ def predict(self:Bundle,
     samples:pd.DataFrame|Store, # a samples table with paths of pictures, or a store
     missing:str='error', # a channel without a file: "error", or "allow" for zeros
     progress:bool=True, # show bars
+    rescale:bool=False, # bring pictures of another pixel size to the scale of the training
+    depth:str='16', # how many bits of a 16-bit picture are in use, see `hpa_lib.images`
+    fit:str='error', # fields that are not square, see `hpa_lib.store.pack`
 ) -> pd.DataFrame: # id, status, error, labels (names), then a probability a class; one row a sample, in the order given
     "Labels and probabilities; a picture that cannot be read keeps its row, with the reason"
     with tempfile.TemporaryDirectory() as tmp:
-        store = samples if isinstance(samples, Store) else pack(samples.assign(labels=None), Path(tmp)/'p.zarr', self.size, self.channels, missing=missing, vocab=self.vocab, progress=progress)
-        probs = reduce_views(self.predict_store(store, progress=progress), self.facts['reduce'])
+        given = isinstance(samples, Store)
+        if given and rescale: raise BundleError(f"{samples.path.name} is packed already: give the samples table to have its pictures rescaled")
+        def packed(df, size): return pack(df.assign(labels=None), Path(tmp)/f'{size}.zarr', size, self.channels, missing=missing, vocab=self.vocab, progress=progress, depth=depth, fit=fit)
+        store = samples if given else packed(samples, self.size)
+        scales, out = self.scales(store), store.samples[['id', 'status', 'error']].copy()
+        if not rescale: _warn_scale(scales, store.ok); table = self.predict_store(store, progress=progress)
+        else: table = self._predict_scaled(samples, store, scales, packed, progress)
+        probs = reduce_views(table, self.facts['reduce'])
         labels = self.decision.decide(probs)
-        out = store.samples[['id', 'status', 'error']].copy()
     out['labels'] = [labels.get(o) for o in out.id]
     return out.join(probs, on='id')
+
+# %% ../nbs/68_bundle.ipynb #c-e7bc9fe3
+@patch
+def _predict_scaled(self:Bundle, samples, store, scales, packed, progress):
+    "Probabilities with each picture at the size that gives its pixels the bundle's scale"
+    if (scales > 8).any() or (scales < 1/8).any(): raise BundleError(f"{store.samples.id[np.abs(np.log(scales)).argmax()]}: its pixels are {scales[np.abs(np.log(scales)).argmax()]:.3g} times those of the training; correct its pixel_size, in micrometres")
+    sizes = np.round(self.size*scales).astype(int)
+    parts = []
+    for size in np.unique(sizes[store.ok]):
+        rows = np.flatnonzero((sizes == size) & store.ok)
+        here = (store, rows) if size == self.size else (packed(samples.iloc[rows].reset_index(drop=True), int(size)), None)
+        parts.append(self._probs(*here, bs=max(1, 64*self.size**2 // size**2), progress=progress))
+    return pd.concat(parts, ignore_index=True)

@@ -181,7 +181,7 @@ def _job(start, rows, folders, channels, missing, depth, fit, level, root=''):
 def _compute(jobs, scheduler, workers, progress):
     "Have jobs (function, arguments) done by local threads, or by the cluster at an address"
     import dask
-    tasks = [dask.delayed(f, pure=False)(*a, dask_key_name=f'job-{k:08}') for k,(f,*a) in enumerate(jobs)]       # names in order are done in order
+    tasks = [dask.delayed(f, pure=False)(*a, dask_key_name=f'job-{10**9 - k - 1}') for k,(f,*a) in enumerate(jobs)]       # its threads begin at the last name
     if '://' not in scheduler:
         from dask.diagnostics import ProgressBar
         with ProgressBar() if progress and tasks else nullcontext(): return list(dask.compute(*tasks, scheduler=scheduler, num_workers=workers))
