@@ -65,9 +65,8 @@ def _pick(plane, names, n, channel, ref):
     if not 0 <= k < n: raise ImageError(f"{ref}: no plane {plane!r}; planes are {known}")
     return ('R', 'G', 'B')[k] if rgb else k
 
-# %% ../nbs/20_images.ipynb #c-8040aeaf
+# %% ../nbs/20_images.ipynb #c-ea7dfa52
 _GREY = ('L', 'I;16', 'I;16L', 'I;16B')
-_TIFF = (b'II*\0', b'MM\0*', b'II+\0', b'MM\0+')          # first bytes of a TIFF, of either byte order, small or big
 
 def _decode(im, plane, channel, ref):
     "The one plane of an opened Pillow picture that is meant"
@@ -109,6 +108,7 @@ def tiff_layout(
 ) -> TiffLayout: # where its planes are
     "Find the planes of a TIFF; raises `ImageError` where there are focal planes, times or several series"
     with tifffile.TiffFile(path) as t:
+        if not t.series: raise ImageError(f"{path}: holds no picture; fetch or write it again")
         if len(t.series) != 1: raise ImageError(f"{path}: holds {len(t.series)} series of pictures; write one into a file of its own")
         s, key = t.series[0], t.series[0].keyframe
         many = {a: n for a,n in zip(s.axes, s.shape) if a not in 'YX' and n > 1}
@@ -120,17 +120,24 @@ def tiff_layout(
         else: where = [(s.pages[k].index, None) for k in range(n)]
     return TiffLayout(*map(tuple, zip(*where)), tuple(names) if len(names) == n and all(names) else (), size, bits)
 
-# %% ../nbs/20_images.ipynb #c-b1e49ba2
+# %% ../nbs/20_images.ipynb #c-50006214
+_TIFF = (b'II*\0', b'MM\0*', b'II+\0', b'MM\0+')          # first bytes of a TIFF, of either byte order, small or big
+
+def _magic(path):
+    "The first four bytes of a file"
+    with open(path, 'rb') as f: return f.read(4)
+
 def _read_tiff(path, plane, channel, ref, depth):
     "One plane of a TIFF, as it is"
     at = tiff_layout(path)
     k = _pick(plane, at.names, len(at.pages), channel, ref)
-    if at.bits and at.bits < int(depth): raise ImageError(f"{ref}: says that {at.bits} bits are in use; pass depth='{at.bits}'")
-    if at.samples[0] is None:
-        with Image.open(path) as im:                          # Pillow decodes single planes: it needs no further package to unpack them
+    if at.bits and depth != 'stretch' and at.bits < int(depth): raise ImageError(f"{ref}: says that {at.bits} bits are in use; pass depth='{at.bits}'")
+    if at.samples[0] is None and _magic(path) in _TIFF[:2]:
+        with Image.open(path) as im:                          # Pillow unpacks small TIFFs without further packages
             im.seek(at.pages[k])
             return _decode(im, None, channel, ref)
-    with tifffile.TiffFile(path) as t: a = t.pages[at.pages[0]].asarray()
+    with tifffile.TiffFile(path) as t: a = t.pages[at.pages[k if isinstance(k, int) else 0]].asarray()
+    if at.samples[0] is None: return a
     if a.shape[0] == len(at.pages) != a.shape[-1]: a = a.transpose(1, 2, 0)
     return rgb_plane(a, k) if isinstance(k, str) else a[..., k]
 
@@ -169,8 +176,7 @@ def read_plane(
     path, plane = split_ref(ref)
     check_depth(depth)
     try:
-        with open(path, 'rb') as f: tiff = f.read(4) in _TIFF
-        if tiff: return to_uint8(_read_tiff(path, plane, channel, ref, depth), depth)
+        if _magic(path) in _TIFF: return to_uint8(_read_tiff(path, plane, channel, ref, depth), depth)
         with Image.open(path) as im: return to_uint8(_decode(im, plane, channel, ref), depth)
     except ImageError as e: raise e if str(ref) in str(e) else ImageError(f"{ref}: {e}") from None
     except FileNotFoundError: raise ImageError(f"{path}: no such file; check the path, or fetch the picture again") from None
@@ -184,8 +190,7 @@ def pixel_size(
     "The pixel size by an OME-TIFF's own words"
     path = split_ref(ref)[0]
     try:
-        with open(path, 'rb') as f: tiff = f.read(4) in _TIFF
-        return tiff_layout(path).pixel_size if tiff else None
+        return tiff_layout(path).pixel_size if _magic(path) in _TIFF else None
     except FileNotFoundError: raise ImageError(f"{path}: no such file; check the path, or fetch the picture again") from None
     except ImageError: raise
     except Exception as e: raise ImageError(f"{path}: truncated, damaged, or no TIFF ({type(e).__name__}: {e}); fetch or write it again") from e
