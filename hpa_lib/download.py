@@ -89,7 +89,7 @@ def check_picture(
     format:str='JPEG', # what it must be, in Pillow's word
 ) -> tuple[int, int]: # height and width, pixels
     "Decode a picture from its first byte to its last; raises `DownloadError` where that fails"
-    from PIL import Image, ImageFile
+    from PIL import Image, ImageFile, UnidentifiedImageError
     if ImageFile.LOAD_TRUNCATED_IMAGES: raise DownloadError("PIL.ImageFile.LOAD_TRUNCATED_IMAGES is set, so that half a picture looks whole; set it to False")
     try:
         with Image.open(path) as im:
@@ -99,7 +99,8 @@ def check_picture(
     except DownloadError: raise
     except Exception as e:
         with open(path, 'rb') as f: start = f.read(16)
-        raise DownloadError(f"{path}: no whole {format} picture, it begins with {start!r} ({type(e).__name__}); fetch it again, or look what the server sends") from e
+        why = f"begins with {start!r}" if isinstance(e, UnidentifiedImageError) else e
+        raise DownloadError(f"{path}: no whole {format} picture ({why}); fetch it again, or look what the server sends") from e
 
 # %% ../nbs/14_download.ipynb #pace
 class Pace:
@@ -240,7 +241,7 @@ def attempt(self:_Fetcher, url, part, wait):
     except _Again as e: return str(e), 0
     except DownloadError as e:
         _forget(part)
-        return str(e).replace(str(part), part.name), 0 if joined else None
+        return str(e).replace(str(part), part.stem), 0 if joined else None
 
 # %% ../nbs/14_download.ipynb #c-a8721185
 @contextmanager
@@ -313,7 +314,7 @@ def fetch_files(
         try:
             for k,row in zip(todo, progress_bar(results, total=len(todo), leave=False) if progress else results): rows[k] = row
         except OSError as e: raise DownloadError(f"{e.filename or files.path.iloc[0]}: writing failed ({e.strerror or e}); is there room on the disk? The same call will go on from here") from e
-    done = files.assign(**pd.DataFrame(rows, columns=['status', 'bytes', 'tries', 'error'], index=files.index))
+    done = files.assign(**pd.DataFrame(rows, columns=['status', 'bytes', 'tries', 'error'], index=files.index, dtype=object).astype(dict(bytes=int, tries=int)))
     if failed: _write_csv(done[done.status == 'failed'], failed)
     return done
 
