@@ -303,6 +303,7 @@ def fetch_files(
     lacking = [c for c in ('url', 'path') if c not in files]
     if lacking: raise DownloadError(f"no column {_some(lacking)} among {', '.join(files)}; make the table with hpa_files")
     if files.path.duplicated().any(): raise DownloadError(f"two rows for one file: {_some(files.path[files.path.duplicated()])}; give each once")
+    if failed and not Path(failed).absolute().parent.is_dir(): raise DownloadError(f"{failed}: no such folder for the table of failed files; make it, or choose another")
     with ExitStack() as held:
         for o in sorted({os.path.dirname(p) or '.' for p in files.path}): held.enter_context(_locked(o))
         have = [_whole(p, recheck) for p in files.path]
@@ -312,7 +313,7 @@ def fetch_files(
         fetch = _Fetcher(held.enter_context(client), pace, tries, backoff, patience, give_up)
         results = held.enter_context(closing(_all(fetch, list(zip(files.url.iloc[todo], files.path.iloc[todo])), workers)))
         try:
-            for k,row in zip(todo, progress_bar(results, total=len(todo), leave=False) if progress else results): rows[k] = row
+            for row,k in zip(progress_bar(results, total=len(todo), leave=False) if progress else results, todo): rows[k] = row
         except OSError as e: raise DownloadError(f"{e.filename or files.path.iloc[0]}: writing failed ({e.strerror or e}); is there room on the disk? The same call will go on from here") from e
     done = files.assign(**pd.DataFrame(rows, columns=['status', 'bytes', 'tries', 'error'], index=files.index, dtype=object).astype(dict(bytes=int, tries=int)))
     if failed: _write_csv(done[done.status == 'failed'], failed)
