@@ -4,12 +4,12 @@
 
 # %% auto #0
 __all__ = ['RULES', 'DuplicateError', 'thumbnail', 'perceptual_hash', 'hash_pictures', 'Rule', 'get_rule', 'unjudged',
-           'near_pairs', 'match_score', 'find_twins', 'add_twins', 'read_pairs', 'twin_table', 'test_leaks',
+           'near_pairs', 'match_score', 'find_twins', 'add_twins', 'read_pairs', 'twin_table', 'leak_list',
            'label_conflicts', 'show_pairs']
 
-# %% ../nbs/24_duplicates.ipynb #c-48a01d5b
+# %% ../nbs/24_duplicates.ipynb #c-b270dad2
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from threading import Lock
@@ -19,11 +19,12 @@ import numpy as np
 import pandas as pd
 from fastprogress.fastprogress import progress_bar
 from PIL import Image
+from scipy.ndimage import gaussian_filter1d
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from .images import composite, read_plane, read_sample, resize_plane
-from .samples import SampleError, derive_groups, sample_channels, tidy_samples
+from .samples import derive_groups, sample_channels, tidy_samples
 from .store import Store
 
 # %% ../nbs/24_duplicates.ipynb #duplicateerror
@@ -110,7 +111,7 @@ class Rule(NamedTuple):
 
 # %% ../nbs/24_duplicates.ipynb #rules-2
 RULES = {
-    'verified': Rule(dict(red=22, green=22, blue=22), .8), # the default: wide radius, then the thumbnails decide
+    'verified': Rule(dict(red=22, green=22, blue=22), .7), # the default: wide radius, then the thumbnails decide
     'bestfitting': Rule(dict(red=12, green=12, blue=12)),
     'leak259': Rule(dict(red=14, green=12, blue=10)),
     'densenet121': Rule(dict(luma=4)),
@@ -212,17 +213,19 @@ def near_pairs(
     if not found: return np.zeros(0, np.int64), np.zeros(0, np.int64)
     return tuple(np.concatenate(o) for o in zip(*found))
 
-# %% ../nbs/24_duplicates.ipynb #c-919676f0
+# %% ../nbs/24_duplicates.ipynb #c-15e43595
+def _detail(x, sigma=1.5):
+    "Square pictures less their own blur"
+    blur = gaussian_filter1d(np.eye(x.shape[-1], dtype=np.float32), sigma, axis=0)
+    return x - blur @ x @ blur.T
+
 def _correlation(a, b, y, x):
     "Mean over channels of the correlation of `a` with `b` moved by (y, x), where they overlap; 0 for a flat overlap"
     s = a.shape[-1]
     a = a[...,max(y, 0):s + min(y, 0),max(x, 0):s + min(x, 0)]
     b = b[...,max(-y, 0):s + min(-y, 0),max(-x, 0):s + min(-x, 0)]
-    n = a.shape[-1]*a.shape[-2]
-    sa, sb = a.sum((-2, -1)), b.sum((-2, -1))
     ab, aa, bb = (np.einsum('ncyx,ncyx->nc', p, q) for p,q in ((a, b), (a, a), (b, b)))
-    flat = (va := aa - sa**2/n) * (vb := bb - sb**2/n) < 1e-6
-    return np.where(flat, 0, (ab - sa*sb/n) / np.sqrt(np.where(flat, 1, va*vb))).mean(1)
+    return np.where(aa*bb > 1e-4, ab / np.sqrt(np.maximum(aa*bb, 1e-4)), 0).mean(1)
 
 def _peak(maps):
     "Height of the peak of n x k x k correlations, between the grid's points"
@@ -239,16 +242,14 @@ def _peak(maps):
 
 # %% ../nbs/24_duplicates.ipynb #match-score
 def match_score(
-    a:np.ndarray, # n x C x S x S, uint8 or float
+    a:np.ndarray, # n x C x S x S, uint8 or float; thumbnails
     b:np.ndarray, # n x C x S x S
     shift:int=2, # moved by at most so many pixels each way
 ) -> np.ndarray: # n, -1 to 1; 1: the same but for shift, brightness and offset
-    "Correlation of pictures at their best common shift, mean over the channels"
-    a, b = (np.asarray(o, dtype=np.float32) for o in (a, b))
-    a, b = (o - o.mean((-2, -1), keepdims=True) for o in (a, b))
+    "Correlation of the detail of two pictures at their best common shift, mean over the channels"
+    a, b = (_detail(np.asarray(o, dtype=np.float32)) for o in (a, b))
     span = range(-shift, shift + 1)
-    maps = np.stack([np.stack([_correlation(a, b, y, x) for x in span], -1) for y in span], -2)
-    return _peak(maps)
+    return _peak(np.stack([np.stack([_correlation(a, b, y, x) for x in span], -1) for y in span], -2))
 
 # %% ../nbs/24_duplicates.ipynb #c-981b1cec
 def _turn(x, k):
@@ -259,8 +260,7 @@ def _turn(x, k):
 def _unpack_thumbs(hashes, channels):
     "N x C x 32 x 32 of the channels named"
     have = _channels(hashes)
-    first = np.stack([np.frombuffer(o, np.uint8) for o in hashes.thumbs]).reshape(len(hashes), len(have), 32, 32)
-    return first[:,[have.index(c) for c in channels]]
+    return np.frombuffer(b''.join(hashes.thumbs), np.uint8).reshape(len(hashes), len(have), 32, 32)[:,[have.index(c) for c in channels]]
 
 def _verify(thumbs, turned, least, i, j, chunk=32):
     "Pairs whose thumbnails match, and how well"
@@ -271,12 +271,10 @@ def _verify(thumbs, turned, least, i, j, chunk=32):
 def _twins(hashes, rule, k, most, workers, progress):
     "i, j, score of all pairs, the second picture of each turned to view `k`"
     names, radii = list(rule.radius), list(rule.radius.values())
-    a, thumbs = hashes[names].to_numpy(np.uint64), None
-    b = turned = None
-    if k or rule.score is not None:
-        thumbs = _unpack_thumbs(hashes, names)
-        turned = _turn(thumbs, k)
-    b = np.array([[perceptual_hash(np.ascontiguousarray(t)) for t in o] for o in turned], dtype=np.uint64) if k else a
+    a = b = hashes[names].to_numpy(np.uint64)
+    thumbs = _unpack_thumbs(hashes, names) if k or rule.score is not None else None
+    turned = _turn(thumbs, k) if k else thumbs
+    if k: b = np.array([[perceptual_hash(np.ascontiguousarray(t)) for t in o] for o in turned], dtype=np.uint64).reshape(a.shape)
     def check(i, j): return (i, j, np.full(len(i), np.nan)) if rule.score is None else _verify(thumbs, turned, rule.score, i, j)
     found = _search(a, b, radii, _Tally(a, radii, most), check, workers, progress)
     i, j, score = (np.concatenate(o) for o in zip(*found)) if found else np.zeros((3, 0))
@@ -359,8 +357,8 @@ def twin_table(
     out = pd.DataFrame({f'{c}_{s}': samples[c].to_numpy()[k] for c in ('id', 'source', 'is_test', 'labels') for s,k in (('a', a), ('b', b))})
     return out.assign(agreement=[_agreement(x, y) for x,y in zip(out.labels_a, out.labels_b)])
 
-# %% ../nbs/24_duplicates.ipynb #test-leaks
-def test_leaks(
+# %% ../nbs/24_duplicates.ipynb #leak-list
+def leak_list(
     samples:pd.DataFrame, # a samples table with `twin`; train, external and test together
 ) -> pd.DataFrame: # test_id, id, source, labels: one row for every twin of a test picture outside the test set
     "Test pictures that stand in the training or external data under another name"
@@ -397,13 +395,12 @@ def show_pairs(
     "Draw pairs side by side, with their difference, distances and score"
     import matplotlib.pyplot as plt
     if not len(pairs): raise DuplicateError("no pairs to show: the search found none")
-    pairs = pairs.head(n)
+    pairs = pairs.head(n).to_dict('records')
+    shown = [[_picture(pictures, o[k], size) for k in ('id_a', 'id_b')] for o in pairs]
     axs = plt.subplots(len(pairs), 3, figsize=(6.6, 2.5*len(pairs)), squeeze=False)[1]
-    for row,o in zip(axs, pairs.to_dict('records')):
-        (a, channels), (b, _) = (_picture(pictures, o[k], size) for k in ('id_a', 'id_b'))
+    for row,o,((a, channels), (b, _)) in zip(axs, pairs, shown):
         a, b = (composite(x, channels, gain) for x in (a, _turn(b, o.get('turn', 0))))
-        names = [k for k in o if k not in ('id_a', 'id_b', 'score', 'turn', 'source_a', 'source_b', 'is_test_a', 'is_test_b')]
-        score = f", score {o['score']:.2f}" if o.get('score', np.nan) == o.get('score') else ''
-        titles = o['id_a'], o['id_b'], ' '.join(f'{k} {o[k]}' for k in names) + score
-        for ax,x,title in zip(row, (a, b, (128 + (a.astype(int) - b)/2).astype(np.uint8)), titles): ax.imshow(x); ax.set_title(title, fontsize=8); ax.axis('off')
+        facts = [f'{k} {o[k]}' for k in channels if k in o] + ([f"score {o['score']:.2f}"] if pd.notna(o.get('score')) else [])
+        difference = (128 + (a.astype(int) - b)/2).astype(np.uint8)
+        for ax,x,title in zip(row, (a, b, difference), (o['id_a'], o['id_b'], ', '.join(facts))): ax.imshow(x); ax.set_title(title, fontsize=8); ax.axis('off')
     return axs.tolist()
