@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['RULES', 'DuplicateError', 'thumbnail', 'perceptual_hash', 'hash_pictures', 'Rule', 'get_rule', 'unjudged',
-           'near_pairs', 'match_score', 'find_twins', 'add_twins', 'read_pairs', 'twin_table', 'leak_list',
-           'label_conflicts', 'show_pairs']
+           'near_pairs', 'match_score', 'find_twins', 'add_twins', 'read_pairs', 'inherit_antibodies', 'twin_table',
+           'leak_list', 'label_conflicts', 'show_pairs']
 
 # %% ../nbs/24_duplicates.ipynb #c-b270dad2
 import os
@@ -329,12 +329,22 @@ def read_pairs(
 ) -> pd.DataFrame: # id_a, id_b; a line of k ids makes k - 1 pairs with its first
     "Read a published list of duplicates"
     path = Path(path)
-    try: lines = path.read_text(encoding='utf-8').splitlines()
-    except OSError as e: raise DuplicateError(f"{path}: cannot be read ({e.strerror or e}); check the path") from e
+    try: lines = path.read_text(encoding='utf-8-sig').splitlines()
+    except (OSError, ValueError) as e: raise DuplicateError(f"{path}: cannot be read as text ({e}); check the path, or save it in UTF-8") from e
     rows = [[o.strip() for o in line.split(',')] for line in lines if line.strip()]
-    bad = [n for n,o in enumerate(rows, 1) if len(o) < 2 or not all(o)]
+    bad = [n for n,o in enumerate(rows, 1) if len(set(o)) < 2 or not all(o)]
     if bad: raise DuplicateError(f"{path}: entry {bad[0]} is {','.join(rows[bad[0] - 1])!r}; expected two ids or more, with commas between")
     return pd.DataFrame([(first, o) for first,*rest in rows for o in rest], columns=['id_a', 'id_b'], dtype=object)
+
+# %% ../nbs/24_duplicates.ipynb #inherit-antibodies
+def inherit_antibodies(
+    samples:pd.DataFrame, # a samples table with `twin`
+) -> pd.DataFrame: # the same rows; `antibody` filled where twins tell it, with a column `inherited` that says so
+    "Hand an antibody on to twins that have none; where a row's twins name several, it gets none. Labels stay as they are"
+    by = samples.antibody.groupby(samples.twin)
+    agreed = by.transform('first').where(by.transform('nunique') == 1)
+    inherited = samples.antibody.isna() & agreed.notna()
+    return tidy_samples(samples.assign(antibody=samples.antibody.where(~inherited, agreed), inherited=inherited), sample_channels(samples))
 
 # %% ../nbs/24_duplicates.ipynb #c-36f92ab7
 def _agreement(a, b):

@@ -12,10 +12,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from hpa_lib.duplicates import DuplicateError, read_pairs
 from hpa_lib.images import ImageError, pixel_size, read_plane, read_sample, split_ref
 from hpa_lib.labels import HPA28, LabelError
 from hpa_lib.samples import RGBY, SampleError, folder_samples, kaggle_samples, load_samples, tidy_samples
-from hpa_lib.sources import csv_samples, hpav18_samples, pattern_samples, read_twin_list, table_samples, z2g_samples
+from hpa_lib.sources import csv_samples, hpav18_samples, pattern_samples, table_samples, z2g_samples
 from hpa_lib.store import Store, StoreError, pack
 
 A = np.random.default_rng(0).integers(0, 256, (24, 24)).astype(np.uint8)
@@ -109,8 +110,8 @@ SOURCES = {
     "a pattern of one name for all": (lambda d: pattern_samples(d, "x_{channel}.tif"), "tells samples apart"),
     "a reference to nothing": (lambda d: csv_samples(text(d / "t.csv", "id,red\na,b.png#G\n"), channels=["red"]), "not there: .*b.png"),
     "a pixel size in words": (lambda d: (png(d / "a.png"), csv_samples(text(d / "t.csv", "id,red,pixel_size\na,a.png,small\n"), channels=["red"]))[1], "pixel_size that is no number"),
-    "a twin alone": (lambda d: read_twin_list(text(d / "t.txt", "a,b\nc\n")), "line 2"),
-    "twins in bytes": (lambda d: read_twin_list(raw(d / "t.txt", b"\xff\xfe\x00a,b")), "UTF-8"),
+    "a twin alone": (lambda d: read_pairs(text(d / "t.txt", "a,b\nc\n")), "entry 2"),
+    "twins in bytes": (lambda d: read_pairs(raw(d / "t.txt", b"\xff\xfe\x00a,b")), "UTF-8"),
     "a damaged Parquet": (lambda d: load_samples(raw(d / "t.parquet", b"PAR1xxxxPAR1")), "not a readable Parquet"),
     "Parquet of something else": (lambda d: (pd.DataFrame(dict(a=[1])).to_parquet(d / "t.parquet"), load_samples(d / "t.parquet"))[1], "not a samples table"),
     "no store": (lambda d: Store(d), "not a store"),
@@ -123,7 +124,7 @@ SOURCES = {
 @pytest.mark.parametrize("kind", SOURCES)
 def test_sources(kind, tmp_path):
     read, said = SOURCES[kind]
-    with pytest.raises((SampleError, ImageError, StoreError, LabelError), match=said) as e:
+    with pytest.raises((SampleError, ImageError, StoreError, LabelError, DuplicateError), match=said) as e:
         read(tmp_path)
     assert len(str(e.value)) > 25                                        # an error tells, it does not only name
 
@@ -182,10 +183,10 @@ def test_labels_parse_or_say_why(s):
 @settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.binary(max_size=200))
 def test_any_bytes_as_a_table_or_a_list(tmp_path, b):
-    for read in (table_samples, read_twin_list, csv_samples):
+    for read in (table_samples, read_pairs, csv_samples):
         try:
             read(raw(tmp_path / "t.csv", b))
-        except SampleError as e:
+        except (SampleError, DuplicateError) as e:
             assert "t.csv" in str(e)
 
 

@@ -7,10 +7,11 @@ import pytest
 import tifffile
 from PIL import Image
 
+from hpa_lib.duplicates import add_twins, inherit_antibodies, label_conflicts, leak_list, read_pairs
 from hpa_lib.images import pixel_size, read_plane, read_sample
 from hpa_lib.labels import HPA28
 from hpa_lib.samples import RGBY, SampleError, folder_samples, join_samples, kaggle_samples
-from hpa_lib.sources import hpav18_samples, inherit_antibodies, pattern_samples, read_twin_list, table_samples, tie_twins
+from hpa_lib.sources import hpav18_samples, pattern_samples, table_samples
 from hpa_lib.store import pack
 
 KAGGLE_COUNTS = [12885, 1254, 3621, 1561, 1858, 2513, 1008, 2822, 53, 45, 28, 1093, 688, 537, 1066, 21, 530, 210, 902, 1482, 172, 3777, 802, 2965, 322, 8228, 328, 11]
@@ -33,13 +34,17 @@ def test_tables_hold_what_was_published(tables):
 
 def test_twins_hand_on_antibodies_and_no_labels(real, tables):
     joined = join_samples(*tables)
-    lists = [o for n in ("hpav18_kaggle_train", "hpav18_kaggle_test", "kaggle_train", "kaggle_test") for o in read_twin_list(real / f"tables/duplicates_{n}.txt")]
-    tied = tie_twins(joined, lists)
+    names = ("hpav18_kaggle_train", "hpav18_kaggle_test", "kaggle_train", "kaggle_test")
+    tied = add_twins(joined, pd.concat([read_pairs(real / f"tables/duplicates_{n}.txt") for n in names]))
     out = inherit_antibodies(tied)
     assert len(out) == len(joined) == 117380 and out.id.tolist() == joined.id.tolist()
     assert out.groupby("source").inherited.sum().to_dict() == {"hpav18": 0, "kaggle": 4051, "kaggle_test": 143}
     assert [a == b for a, b in zip(out.labels, joined.labels)] == [True] * len(out)
     assert out.group[out.twin.notna()].groupby(out.twin).nunique().max() == 1
+    conflicts = label_conflicts(out)
+    across = conflicts[conflicts.source_a != conflicts.source_b]
+    assert (len(across), (across.agreement == "disjoint").sum()) == (1605, 79)      # listed, and nothing is resolved
+    assert leak_list(out).test_id.nunique() >= 143
     antibody = out[out.antibody.notna()].groupby("antibody").group.nunique()
     assert antibody.max() == 1                                          # an antibody is never parted
 
