@@ -141,7 +141,7 @@ def _intact(folder, record, shape):
 def _save_json(path, facts):
     "Beside its place, then renamed"
     part = f'{path}.{os.getpid()}.partial'
-    with open(part, 'w', encoding='utf-8') as f: json.dump(facts, f)
+    with open(part, 'w', encoding='utf-8') as f: f.write(json.dumps(facts))
     os.replace(part, path)
 
 def _journal(folder):
@@ -245,7 +245,8 @@ def _pack(samples, paths, channels, workers, missing, vocab, progress, overwrite
         done = [_begin(f, hashed.hexdigest(), (len(rows), len(channels), s, s), level) for s,f in folders.items()]
         places = {s: str(f.resolve()) for s,f in folders.items()}
         root = '' if scheduler in ('threads', 'synchronous') else os.path.join(os.getcwd(), '')
-        jobs = [(_job, i, rows[i:i + 16], places, channels, missing, depth, fit, level, root) for i in range(0, len(rows), 16) if not all(i in o for o in done)]
+        n = min(16, max(1, len(rows)//32))                     # by the table alone, so that a resumed pack has the same jobs
+        jobs = [(_job, i, rows[i:i + n], places, channels, missing, depth, fit, level, root) for i in range(0, len(rows), n) if not all(i in o for o in done)]
         _compute(jobs, scheduler, workers or min(os.cpu_count() or 1, 16), progress)
         for s,f in folders.items(): _finish(f, samples, first, channels=channels, size=s, vocab=vocab, missing=missing, depth=depth, fit=fit)
         for s,f in folders.items(): _replace(f, paths[s])
