@@ -79,7 +79,7 @@ def _parted(samples:pd.DataFrame, vocab:Vocab|str|Iterable[str], shares:list, se
     if strange: raise SplitError(f"train_only names {_few(strange)}, and the sources are {_few(source.unique())}: take their names from the column `source`")
     free = ~source.isin(only)
     group, names = pd.factorize(key[free], sort=True)
-    if not 2 <= len(shares) <= len(names): raise SplitError(f"{len(names)} groups cannot be dealt into {len(shares)} parts: make 2 parts or more, and no more than there are groups to hold out")
+    if not 2 <= len(shares) <= len(names): raise SplitError(f"{len(shares)} folds of {len(names)} groups: give two folds or more, and to each a group that may be held out")
     each = np.c_[get_vocab(vocab).multi_hot(rows.labels[free]), np.ones(free.sum())]
     kind = pd.factorize(source[free], sort=True)[0]                   # -1, the last place, where it is missing
     counts = np.zeros((len(names), kind.max() + 2, each.shape[1]))
