@@ -84,7 +84,8 @@ def _parted(samples:pd.DataFrame, vocab:Vocab|str|Iterable[str], shares:list, se
     kind = pd.factorize(source[free], sort=True)[0]                   # -1, the last place, where it is missing
     counts = np.zeros((len(names), kind.max() + 2, each.shape[1]))
     np.add.at(counts, (group, kind), each)
-    counts = counts.reshape(len(names), -1)
+    size, counts = counts[:,:,-1].sum(1), counts.reshape(len(names), -1)
+    if len(set(kind)) > 1: counts = np.c_[counts, size]               # all images, of any source
     part = _deal(counts[:,counts.sum(0) > 0], shares, np.random.default_rng(seed))
     return rows, key.map(pd.Series(part, names)).fillna(-1).to_numpy(int), free.to_numpy()
 
@@ -131,13 +132,14 @@ def _checked(folds:pd.DataFrame) -> pd.DataFrame:
 def _joined(samples:pd.DataFrame, folds:pd.DataFrame, by:str='group') -> pd.DataFrame:
     "The labelled samples with fold, valid, thresh and unit; every one of them exactly once, and no others"
     rows, folds = _labelled(samples, by), _checked(folds)
-    twice, missing = folds.id[folds.id.duplicated()], rows.id[~rows.id.isin(folds.id)]
-    extra = folds.id[~folds.id.isin(rows.id)]
+    given, own = pd.Index(folds.id, dtype=object), pd.Index(rows.id, dtype=object)
+    twice = given[given.duplicated()]
     if len(twice): raise SplitError(f"id {_few(twice)} stands more than once in the folds: give each sample one fold")
+    place = given.get_indexer(own)
+    missing, extra = own[place < 0], given[~given.isin(own)]
     if len(missing): raise SplitError(f"labelled sample {_few(missing)} has no fold: these folds were made for other samples, or leave such rows out of the table")
     if len(extra): raise SplitError(f"fold for {_few(extra)}, not among the labelled samples: these folds were made for other samples, or drop the ids from them")
-    folds = folds.set_index('id').loc[rows.id]
-    return rows.assign(**{c: folds[c].to_numpy() for c in folds})
+    return rows.assign(**{c: folds[c].to_numpy()[place] for c in folds if c != 'id'})
 
 # %% ../nbs/26_splits.ipynb #fold-rows
 def fold_rows(
