@@ -124,7 +124,7 @@ def _checked(folds:pd.DataFrame) -> pd.DataFrame:
     held = folds.fold >= 0
     both = folds.id[held & folds.valid & folds.thresh]
     if len(both): raise SplitError(f"sample {_few(both)} is both scored and used to fit thresholds: let `valid` or `thresh` be False")
-    if folds.unit.nunique(dropna=False) > 1: raise SplitError(f"column `unit` holds {_few(folds.unit.unique())}: one table names one thing that it never cuts")
+    if folds.unit.isna().any() or folds.unit.nunique() > 1: raise SplitError(f"column `unit` holds {_few(folds.unit.unique())}: one table names one thing that it never cuts")
     if len(folds) and not (held & folds.valid).any(): raise SplitError("no sample is ever validated: give some a fold of 0 or more, with `valid` True")
     return folds.assign(valid=held & folds.valid, thresh=held & folds.thresh)[['id', 'fold', 'valid', 'thresh', 'unit']]
 

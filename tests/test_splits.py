@@ -184,6 +184,7 @@ GOOD = pd.DataFrame(dict(id=list("abcdef"), fold=[0, 0, 1, 1, 2, 2]))
     (GOOD.assign(thresh=2), "column `thresh` holds 2"),
     (GOOD.assign(valid=True, thresh=[True] + [False] * 5), "'a' is both scored and used"),
     (GOOD.assign(unit=["well"] * 5 + ["id"]), "column `unit` holds 'well', 'id'"),
+    (GOOD.assign(unit=None), "column `unit` holds None"),
     (GOOD.assign(id=[*"abcde", None]), "1 rows of the folds have no id"),
     (GOOD.assign(id=list("abcdeg")), "labelled sample 'f' has no fold"),
     (pd.concat([GOOD, GOOD[:1].assign(id="g")]), "fold for 'g', not among"),
@@ -303,5 +304,9 @@ def test_real_closed_and_left_out(hpav18):
     assert report.leaked["well"] == 0 and report.share["antibody"] == 1 and "on purpose" in report.verdict["antibody"]
     lines = check_folds(hpav18, leave_out(hpav18), by="cell_line")
     assert lines.fold.nunique() == 27 and leak_report(hpav18, lines).share["antibody"] > .9
-    strict = check_folds(hpav18, purge(hpav18, lines, 0))
-    assert len(fold_rows(hpav18, strict, 0)[0]) > 0
+    names = sorted(set(hpav18.cell_line))
+    for line, before, after in (("U-2 OS", 49888, 4317), ("HeLa", 73152, 70147)):
+        k = names.index(line)
+        strict = check_folds(hpav18, purge(hpav18, lines, k))
+        train, held = fold_rows(hpav18, strict, k)
+        assert set(hpav18.cell_line[held]) == {line} and len(train) == after and len(fold_rows(hpav18, lines, k)[0]) == before
