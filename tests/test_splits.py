@@ -4,7 +4,7 @@ import time
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import Phase, assume, given, settings
 from hypothesis import strategies as st
 from iterstrat.ml_stratifiers import MultilabelStratifiedKFold
 
@@ -15,7 +15,7 @@ from hpa_lib.shared_folds import closed_folds, leave_out, purge
 from hpa_lib.splits import SplitError, check_folds, cut_groups, fold_balance, fold_rows, grouped_folds, holdout, leak_report, read_folds, save_folds
 
 NAMES = HPA28.names[:5]
-few = settings(max_examples=30, deadline=None)
+few = settings(max_examples=30, deadline=None, phases=[Phase.explicit, Phase.reuse, Phase.generate])    # shrinking a table takes minutes
 
 
 @st.composite
