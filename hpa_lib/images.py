@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['PLANE_OF', 'RGB_PLANES', 'DEPTHS', 'COLOURS', 'STAINS', 'ImageError', 'split_ref', 'rgb_plane', 'TiffLayout',
-           'tiff_layout', 'to_uint8', 'check_depth', 'read_plane', 'pixel_size', 'resize_plane', 'read_sample',
-           'composite', 'show_sample']
+           'tiff_layout', 'to_uint8', 'check_depth', 'open_plane', 'read_plane', 'pixel_size', 'resize_plane',
+           'open_sample', 'read_sample', 'composite', 'show_sample']
 
 # %% ../nbs/20_images.ipynb #c-df311a7f
 import re
@@ -69,12 +69,14 @@ def _pick(plane, names, n, channel, ref):
 _GREY = ('L', 'I;16', 'I;16L', 'I;16B')
 
 def _decode(im, plane, channel, ref):
-    "The one plane of an opened Pillow picture that is meant"
+    "The one plane of an opened Pillow picture that is meant: a grey picture of 8 bits, or numbers"
     if im.mode in _GREY:
         if plane not in (None, '0'): raise ImageError(f"{ref}: a grey picture has no plane {plane!r}; leave '#{plane}' out")
-        return np.array(im)
+        im.load()
+        return im if im.mode == 'L' else np.array(im)
     if im.mode != 'RGB': raise ImageError(f"{ref}: is of Pillow's mode {im.mode!r}; save it as grey (8 or 16 bits) or as RGB")
-    return rgb_plane(np.asarray(im), _pick(plane, tuple('RGB'), 3, channel, ref))
+    k = _pick(plane, tuple('RGB'), 3, channel, ref)
+    return im.getchannel(k) if len(k) == 1 else rgb_plane(np.asarray(im), k)
 
 # %% ../nbs/20_images.ipynb #tifflayout
 class TiffLayout(NamedTuple):
@@ -123,16 +125,12 @@ def tiff_layout(
 # %% ../nbs/20_images.ipynb #c-50006214
 _TIFF = (b'II*\0', b'MM\0*', b'II+\0', b'MM\0+')          # first bytes of a TIFF, of either byte order, small or big
 
-def _magic(path):
-    "The first four bytes of a file"
-    with open(path, 'rb') as f: return f.read(4)
-
-def _read_tiff(path, plane, channel, ref, depth):
+def _read_tiff(path, plane, channel, ref, depth, magic):
     "One plane of a TIFF, as it is"
     at = tiff_layout(path)
     k = _pick(plane, at.names, len(at.pages), channel, ref)
     if at.bits and depth != 'stretch' and at.bits < int(depth): raise ImageError(f"{ref}: says that {at.bits} bits are in use; pass depth='{at.bits}'")
-    if at.samples[0] is None and _magic(path) in _TIFF[:2]:
+    if at.samples[0] is None and magic in _TIFF[:2]:
         with Image.open(path) as im:                          # Pillow unpacks small TIFFs without further packages
             im.seek(at.pages[k])
             return _decode(im, None, channel, ref)
@@ -166,22 +164,34 @@ def check_depth(
     if depth != 'stretch' and depth not in DEPTHS: raise ImageError(f"depth {depth!r}: known are {', '.join(DEPTHS)}, stretch")
     return depth
 
+# %% ../nbs/20_images.ipynb #open-plane
+def open_plane(
+    ref:str|Path, # "path" or "path#plane": PNG, JPEG, or TIFF of 8 or 16 bits
+    channel:str|None=None, # which channel it is; chooses the plane of an RGB picture
+    depth:str='16', # how many bits of a 16-bit picture are in use, see `to_uint8`
+) -> Image.Image: # W x H, mode "L"
+    "Read one plane as a grey picture; raises `ImageError` for a file that is missing, damaged, or not clear"
+    path, plane = split_ref(ref)
+    check_depth(depth)
+    try:
+        with open(path, 'rb') as f:
+            magic = f.read(4)
+            f.seek(0)
+            x = _read_tiff(path, plane, channel, ref, depth, magic) if magic in _TIFF else _decode(Image.open(f), plane, channel, ref)
+        return x if isinstance(x, Image.Image) else Image.fromarray(to_uint8(x, depth))
+    except ImageError as e: raise e if str(ref) in str(e) else ImageError(f"{ref}: {e}") from None
+    except FileNotFoundError: raise ImageError(f"{path}: no such file; check the path, or fetch the picture again") from None
+    except Image.DecompressionBombError as e: raise ImageError(f"{ref}: {e}; raise PIL.Image.MAX_IMAGE_PIXELS if you trust it") from e
+    except Exception as e: raise ImageError(f"{ref}: truncated, damaged, or no picture ({type(e).__name__}: {e}); fetch or write it again") from e
+
 # %% ../nbs/20_images.ipynb #read-plane-2
 def read_plane(
     ref:str|Path, # "path" or "path#plane": PNG, JPEG, or TIFF of 8 or 16 bits
     channel:str|None=None, # which channel it is; chooses the plane of an RGB picture
     depth:str='16', # how many bits of a 16-bit picture are in use, see `to_uint8`
 ) -> np.ndarray: # H x W, uint8
-    "Read one plane; raises `ImageError` for a file that is missing, damaged, or not clear"
-    path, plane = split_ref(ref)
-    check_depth(depth)
-    try:
-        if _magic(path) in _TIFF: return to_uint8(_read_tiff(path, plane, channel, ref, depth), depth)
-        with Image.open(path) as im: return to_uint8(_decode(im, plane, channel, ref), depth)
-    except ImageError as e: raise e if str(ref) in str(e) else ImageError(f"{ref}: {e}") from None
-    except FileNotFoundError: raise ImageError(f"{path}: no such file; check the path, or fetch the picture again") from None
-    except Image.DecompressionBombError as e: raise ImageError(f"{ref}: {e}; raise PIL.Image.MAX_IMAGE_PIXELS if you trust it") from e
-    except Exception as e: raise ImageError(f"{ref}: truncated, damaged, or no picture ({type(e).__name__}: {e}); fetch or write it again") from e
+    "Read one plane; raises `ImageError` as `open_plane` does"
+    return np.array(open_plane(ref, channel, depth))
 
 # %% ../nbs/20_images.ipynb #pixel-size
 def pixel_size(
@@ -190,20 +200,24 @@ def pixel_size(
     "The pixel size by an OME-TIFF's own words"
     path = split_ref(ref)[0]
     try:
-        return tiff_layout(path).pixel_size if _magic(path) in _TIFF else None
+        with open(path, 'rb') as f: tiff = f.read(4) in _TIFF
+        return tiff_layout(path).pixel_size if tiff else None
     except FileNotFoundError: raise ImageError(f"{path}: no such file; check the path, or fetch the picture again") from None
     except ImageError: raise
     except Exception as e: raise ImageError(f"{path}: truncated, damaged, or no TIFF ({type(e).__name__}: {e}); fetch or write it again") from e
 
 # %% ../nbs/20_images.ipynb #resize-plane-2
 def resize_plane(
-    plane:np.ndarray, # H x W, uint8
+    plane:np.ndarray|Image.Image, # H x W, uint8, or a grey picture
     size:int|tuple[int, int], # side in pixels, or (height, width)
 ) -> np.ndarray: # uint8 of that size
     "Resize one plane with an antialiased bilinear filter"
     h, w = (size, size) if isinstance(size, (int, np.integer)) else size
     if min(h, w) < 1: raise ImageError(f"size {size}: a side must be at least one pixel")
-    return plane if plane.shape == (h, w) else np.array(Image.fromarray(plane).resize((int(w), int(h)), Image.Resampling.BILINEAR))
+    if isinstance(plane, np.ndarray):
+        if plane.shape == (h, w): return plane
+        plane = Image.fromarray(plane)
+    return np.asarray(plane if plane.size == (w, h) else plane.resize((int(w), int(h)), Image.Resampling.BILINEAR))
 
 # %% ../nbs/20_images.ipynb #refs
 def _refs(row, channels):
@@ -215,6 +229,24 @@ def _refs(row, channels):
     if len(refs) != len(channels): raise ImageError(f"{len(refs)} pictures for {len(channels)} channels ({', '.join(channels)}): {refs}")
     return [None if o is None or o != o else o for o in refs]
 
+# %% ../nbs/20_images.ipynb #open-sample
+def open_sample(
+    row:pd.Series|Mapping|Sequence, # a row of a samples table, or the references, one a channel
+    channels:Sequence[str]=RGBY, # channels to read, in order
+    missing:str='error', # "allow": a missing channel is black
+    depth:str='16', # how many bits of a 16-bit picture are in use, see `to_uint8`
+) -> list[Image.Image]: # a grey picture a channel, all of one size
+    "Read the planes of a sample as pictures; raises `ImageError` for gaps and for channels of different sizes"
+    refs = _refs(row, channels)
+    gaps = [c for c,r in zip(channels, refs) if r is None]
+    if len(gaps) == len(refs): raise ImageError("a sample without any picture; take it out of the table")
+    if gaps and missing != 'allow': raise ImageError(f"{next(filter(None, refs))}: its sample has no picture for {', '.join(gaps)}; add it, or pass missing='allow'")
+    planes = [None if r is None else open_plane(r, c, depth) for c,r in zip(channels, refs)]
+    sizes = {r: '{}x{}'.format(*p.size) for r,p in zip(refs, planes) if p is not None}
+    if len(set(sizes.values())) > 1: raise ImageError('channels of different sizes: ' + ', '.join(f'{r} is {s}' for r,s in sizes.items()) + '; write them again at one size')
+    size = next(p.size for p in planes if p is not None)
+    return [Image.new('L', size) if p is None else p for p in planes]
+
 # %% ../nbs/20_images.ipynb #read-sample
 def read_sample(
     row:pd.Series|Mapping|Sequence, # a row of a samples table, or the references, one a channel
@@ -224,16 +256,7 @@ def read_sample(
     depth:str='16', # how many bits of a 16-bit picture are in use, see `to_uint8`
 ) -> np.ndarray: # C x H x W, uint8
     "Read the planes of a sample; raises `ImageError` for gaps and for channels of different sizes"
-    refs = _refs(row, channels)
-    gaps = [c for c,r in zip(channels, refs) if r is None]
-    if len(gaps) == len(refs): raise ImageError("a sample without any picture; take it out of the table")
-    if gaps and missing != 'allow': raise ImageError(f"{next(filter(None, refs))}: its sample has no picture for {', '.join(gaps)}; add it, or pass missing='allow'")
-    planes = [None if r is None else read_plane(r, c, depth) for c,r in zip(channels, refs)]
-    sizes = {r: '{1}x{0}'.format(*p.shape) for r,p in zip(refs, planes) if p is not None}
-    if len(set(sizes.values())) > 1: raise ImageError('channels of different sizes: ' + ', '.join(f'{r} is {s}' for r,s in sizes.items()) + '; write them again at one size')
-    shape = next(p.shape for p in planes if p is not None)
-    planes = [np.zeros(shape, np.uint8) if p is None else p for p in planes]
-    return np.stack([p if size is None else resize_plane(p, size) for p in planes])
+    return np.stack([resize_plane(p, size or p.size[::-1]) for p in open_sample(row, channels, missing, depth)])
 
 # %% ../nbs/20_images.ipynb #colours
 COLOURS = {'red': (1, 0, 0), 'green': (0, 1, 0), 'blue': (0, 0, 1), 'yellow': (1, 1, 0)}

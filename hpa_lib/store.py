@@ -25,7 +25,7 @@ from fastcore.meta import delegates
 from numcodecs import zstd
 from PIL import Image
 
-from .images import COLOURS, ImageError, PLANE_OF, check_depth, read_sample, resize_plane, split_ref
+from .images import COLOURS, ImageError, PLANE_OF, check_depth, open_sample, split_ref
 from .labels import HPA28, Vocab, get_vocab
 from .samples import RGBY, SampleError, check_samples, load_samples, save_samples
 
@@ -74,25 +74,26 @@ def mean_std(
     std = np.array([(int(b)*n - int(a)**2)**.5/n for a,b in sums])         # Python's whole numbers have no limit
     return mean/255, std/255
 
-# %% ../nbs/22_store.ipynb #c-15eb79a2
+# %% ../nbs/22_store.ipynb #c-7d5072f7
 FITS = ('error', 'crop', 'squash')
 
-def _square(x, size, fit):
-    "A sample as squares of one size"
-    h, w = x.shape[1:]
+def _square(planes, size, fit):
+    "The grey pictures of a sample as squares of one size: C x S x S, and the histogram of each"
+    w, h = planes[0].size
     if h != w and fit == 'error': raise ImageError(f"{w}x{h} pixels, and a store holds squares; cut out fields, or pass fit='crop' (the middle) or fit='squash'")
     if h != w and fit == 'crop':
-        s = min(h, w)
-        x = x[:, (h - s)//2:(h + s)//2, (w - s)//2:(w + s)//2]
-    return x if x.shape[1:] == (size, size) else np.stack([resize_plane(p, size) for p in x])
+        s, x, y = min(h, w), (w - min(h, w))//2, (h - min(h, w))//2
+        planes = [p.crop((x, y, x + s, y + s)) for p in planes]
+    if planes[0].size != (size, size): planes = [p.resize((size, size), Image.Resampling.BILINEAR) for p in planes]
+    return np.stack([np.asarray(p) for p in planes]), np.array([p.histogram() for p in planes], dtype=np.int64)
 
 # %% ../nbs/22_store.ipynb #c-823f389e
 def _read(row, channels, sizes, missing, depth, fit, root=''):
-    "A sample at every size, its own height and width, and no error; or nothing and the error"
+    "A sample and its histograms at every size, its own height and width, and no error; or nothing and the error"
     row = {c: None if o is None or o != o else os.path.join(root, o) for c,o in row.items()}
     try:
-        x = read_sample(row, channels, None, missing, depth)
-        try: return {s: np.ascontiguousarray(_square(x, s, fit)) for s in sizes}, x.shape[1:], None
+        planes = open_sample(row, channels, missing, depth)
+        try: return {s: _square(planes, s, fit) for s in sizes}, planes[0].size[::-1], None
         except ImageError as e: raise ImageError(f"{split_ref(next(filter(None, row.values())))[0]}: {e}") from None
     except ImageError as e: return None, (0, 0), str(e).replace(root, '') if root else str(e)
 
@@ -168,7 +169,7 @@ def _job(start, rows, folders, channels, missing, depth, fit, level, root=''):
     for i,row in enumerate(rows, start):
         xs, shape, error = _read(row, channels, list(folders), missing, depth, fit, root)
         for s,folder in folders.items():
-            if error is None: known[s].append((histogram(xs[s]), _put(folder, i, xs[s], level), None, shape))
+            if error is None: known[s].append((xs[s][1], _put(folder, i, xs[s][0], level), None, shape))
             else:
                 Path(f'{folder}/images/{i}' + '.0'*3).unlink(missing_ok=True)
                 known[s].append((np.zeros((len(channels), 256), np.int64), '', error, shape))
