@@ -4,6 +4,8 @@ from fastai.vision.all import *  # noqa: F403
 from hpa_lib.augment import *  # noqa: F403
 from hpa_lib.bundle import *  # noqa: F403
 from hpa_lib.data import *  # noqa: F403
+from hpa_lib.download import *  # noqa: F403
+from hpa_lib.duplicates import *  # noqa: F403
 from hpa_lib.images import *  # noqa: F403
 from hpa_lib.labels import *  # noqa: F403
 from hpa_lib.losses import *  # noqa: F403
@@ -13,8 +15,11 @@ from hpa_lib.predict import *  # noqa: F403
 from hpa_lib.recipes import *  # noqa: F403
 from hpa_lib.report import *  # noqa: F403
 from hpa_lib.runs import *  # noqa: F403
+from hpa_lib.sampling import *  # noqa: F403
 from hpa_lib.samples import *  # noqa: F403
 from hpa_lib.scores import *  # noqa: F403
+from hpa_lib.shared_folds import *  # noqa: F403
+from hpa_lib.sources import *  # noqa: F403
 from hpa_lib.splits import *  # noqa: F403
 from hpa_lib.store import *  # noqa: F403
 from hpa_lib.submit import *  # noqa: F403

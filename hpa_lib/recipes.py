@@ -41,6 +41,8 @@ class DataSettings(Section):
 class SplitSettings(Section):
     "Who stands in which fold"
     folds:Annotated[int, Field(ge=2)] = 5 # groups are never cut
+    by:str = 'group' # what is never cut; "id" makes folds of single images, for comparison only
+    train_only:list[str] = [] # sources that are never scored
     seed:int = 0 # of the split
 
 # %% ../nbs/80_recipes.ipynb #modelsettings

@@ -124,8 +124,9 @@ def start_run(
         return run
     labelled = store.samples[store.ok & store.samples.labels.notna() & ~store.samples.is_test.astype(bool)]
     vocab = recipe_vocab(recipe, store)
-    if folds is None: folds = grouped_folds(labelled.assign(labels=vocab.only(labelled.labels)), vocab, recipe.split.folds, recipe.split.seed)
-    check_folds(labelled, folds)
+    if folds is None: folds = grouped_folds(labelled.assign(labels=vocab.only(labelled.labels)), vocab, recipe.split.folds, recipe.split.seed, recipe.split.by, recipe.split.train_only)
+    folds = folds[~folds.id.isin(store.samples.id[~store.ok])].reset_index(drop=True)       # pictures that could not be read
+    check_folds(labelled, folds, recipe.split.by)
     path.mkdir(parents=True, exist_ok=True)
     save_folds(folds, path/'folds.parquet')
     _write_json(path/'leaks.json', leak_report(labelled, folds).to_dict('index'))
@@ -287,7 +288,8 @@ def train_run(
     if store.size != recipe.data.size: raise RunError(f"the store is packed at {store.size} px, the recipe asks for {recipe.data.size}: pack again, or set data.size={store.size}")
     if list(store.channels) != recipe.data.channels: raise RunError(f"the store has channels {list(store.channels)}, the recipe asks for {recipe.data.channels}: pack again, or set data.channels")
     run = start_run(store, recipe, folds, path)
-    for k in sorted(set(int(o) for o in run.folds.fold)) if only is None else only:
+    scored = run.folds[run.folds.get('valid', True) & (run.folds.fold >= 0)]                  # fold -1 only trains
+    for k in sorted(set(int(o) for o in scored.fold)) if only is None else only:
         if k in run.done: continue
         if progress: print(f"fold {k}: training ({run.path})")
         train_fold(run, store, k, progress)

@@ -359,6 +359,7 @@ def stats(self:Store,
 def pixel_sizes(self:Store) -> np.ndarray: # micrometres a pixel of the store, one a row; NaN where it is not known
     "How large a pixel of each packed picture is"
     s = self.samples
+    if 'height' not in s: return np.full(len(s), np.nan)      # packed by a version that did not note it
     side = np.minimum(s.height, s.width) if self.made['reading']['fit'] == 'crop' else s.height.where(s.height == s.width)
     return (s.pixel_size*side/self.size).to_numpy(float)
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from PIL import Image
 
-from hpa_lib.duplicates import RULES, DuplicateError, Rule, add_twins, find_twins, hash_pictures, label_conflicts, match_score, near_pairs, perceptual_hash, read_pairs, thumbnail, twin_table, unjudged
+from hpa_lib.duplicates import TWIN_RULES, DuplicateError, Rule, add_twins, find_twins, hash_pictures, label_conflicts, match_score, near_pairs, perceptual_hash, read_pairs, thumbnail, twin_table, unjudged
 from hpa_lib.images import read_plane
 from hpa_lib.samples import RGBY, kaggle_samples, read_samples, tidy_samples
 from hpa_lib.splits import grouped_folds, leak_report
@@ -142,7 +142,7 @@ def test_real_pictures_have_no_twins(real):
         hashes = hash_pictures(kaggle_samples(real / name), (*RGBY, "luma"), progress=False)
         with warnings.catch_warnings():
             warnings.simplefilter("error")
-            found[name] = {rule: len(find_twins(hashes, rule)) for rule in RULES}
+            found[name] = {rule: len(find_twins(hashes, rule)) for rule in TWIN_RULES}
         again = pd.concat([hashes, hashes.assign(id=hashes.id + " again")], ignore_index=True)
         assert (find_twins(again).pipe(lambda d: d.id_b == d.id_a + " again")).sum() == len(hashes)
     print(found)

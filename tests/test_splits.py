@@ -10,7 +10,7 @@ from iterstrat.ml_stratifiers import MultilabelStratifiedKFold
 
 from hpa_lib.labels import HPA28
 from hpa_lib.samples import hpa_identity, tidy_samples
-from hpa_lib.sampling import RULES, sampling_weights
+from hpa_lib.sampling import SAMPLING_RULES, sampling_weights
 from hpa_lib.shared_folds import closed_folds, leave_out, purge
 from hpa_lib.splits import SplitError, check_folds, cut_groups, fold_balance, fold_rows, grouped_folds, holdout, leak_report, read_folds, save_folds
 
@@ -156,7 +156,7 @@ def test_leak_report_of_any_folds(samples, seed, data):
 
 
 @few
-@given(tables(), st.sampled_from(RULES))
+@given(tables(), st.sampled_from(SAMPLING_RULES))
 def test_sampling_weights(samples, rule):
     rows = labelled(samples)
     assume(len(rows))
