@@ -56,7 +56,7 @@ def main() -> None:
     p.add_argument("--data", type=Path, help="a folder that hpa_lib reads; its own files are packed at their own size")
     p.add_argument("--sides", type=int, nargs="+", default=[512, 2048], help="sides of the drawn pictures")
     p.add_argument("--size", type=int, default=512, help="side in the store")
-    p.add_argument("--n", type=int, default=320, help="samples, repeated from fewer files (an eighth of it at 2048)")
+    p.add_argument("--n", type=int, default=1000, help="samples, repeated from fewer files (a tenth of it at 2048)")
     p.add_argument("--workers", type=int, default=2)
     p.add_argument("--repeats", type=int, default=5)
     p.add_argument("--out", type=Path, help="CSV file for the results")
@@ -66,7 +66,7 @@ def main() -> None:
         drawn = read_samples(a.data) if a.data else read_samples(make_atlas(work / "atlas", n=40, size=512, seed=1))
         for side in [None] if a.data else a.sides:
             s = drawn if side in (None, 512) else enlarged(drawn[:10], work / f"at{side}", side)
-            n = a.n if side in (None, 512) else a.n // 8
+            n = a.n if side in (None, 512) else a.n // 10
             s = pd.concat([s] * -(-n // len(s)), ignore_index=True)[:n].assign(id=lambda d: [f"s{i}" for i in range(len(d))])
             measure(s[:16].reset_index(drop=True), a.size, a.workers, 1, work)      # warm up
             alone, packed = measure(s, a.size, a.workers, a.repeats, work)

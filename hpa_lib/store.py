@@ -19,6 +19,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import zarr
 from fastcore.basics import patch
 from fastcore.meta import delegates
@@ -74,26 +75,32 @@ def mean_std(
     std = np.array([(int(b)*n - int(a)**2)**.5/n for a,b in sums])         # Python's whole numbers have no limit
     return mean/255, std/255
 
-# %% ../nbs/22_store.ipynb #c-7d5072f7
+# %% ../nbs/22_store.ipynb #c-2936a681
 FITS = ('error', 'crop', 'squash')
 
-def _square(planes, size, fit):
-    "The grey pictures of a sample as squares of one size: C x S x S, and the histogram of each"
-    w, h = planes[0].size
+def _fill(planes, out, fit):
+    "Put the grey pictures of a sample into `out`, C x S x S, as squares; hand back the histogram of each"
+    (w, h), size = planes[0].size, out.shape[1]
     if h != w and fit == 'error': raise ImageError(f"{w}x{h} pixels, and a store holds squares; cut out fields, or pass fit='crop' (the middle) or fit='squash'")
     if h != w and fit == 'crop':
         s, x, y = min(h, w), (w - min(h, w))//2, (h - min(h, w))//2
         planes = [p.crop((x, y, x + s, y + s)) for p in planes]
     if planes[0].size != (size, size): planes = [p.resize((size, size), Image.Resampling.BILINEAR) for p in planes]
-    return np.stack([np.asarray(p) for p in planes]), np.array([p.histogram() for p in planes], dtype=np.int64)
+    for x,p in zip(out, planes): x[:] = _pixels(p)
+    return np.array([p.histogram() for p in planes], dtype=np.int64)
 
-# %% ../nbs/22_store.ipynb #c-823f389e
-def _read(row, channels, sizes, missing, depth, fit, root=''):
-    "A sample and its histograms at every size, its own height and width, and no error; or nothing and the error"
+def _pixels(im):
+    "The pixels of a grey picture, as they lie in Pillow's memory if that is in one piece"
+    try: return pa.array(im).to_numpy().reshape(im.height, im.width)
+    except (TypeError, ValueError, pa.ArrowException): return np.asarray(im)
+
+# %% ../nbs/22_store.ipynb #c-598ff18e
+def _read(row, outs, channels, missing, depth, fit, root=''):
+    "Put a sample into the arrays {size: C x S x S}; hand back {size: histograms}, its own height and width, and no error; or nothing and the error"
     row = {c: None if o is None or o != o else os.path.join(root, o) for c,o in row.items()}
     try:
         planes = open_sample(row, channels, missing, depth)
-        try: return {s: _square(planes, s, fit) for s in sizes}, planes[0].size[::-1], None
+        try: return {s: _fill(planes, o, fit) for s,o in outs.items()}, planes[0].size[::-1], None
         except ImageError as e: raise ImageError(f"{split_ref(next(filter(None, row.values())))[0]}: {e}") from None
     except ImageError as e: return None, (0, 0), str(e).replace(root, '') if root else str(e)
 
@@ -165,11 +172,11 @@ def _begin(folder, key, shape, level):
 # %% ../nbs/22_store.ipynb #c-510777b0
 def _job(start, rows, folders, channels, missing, depth, fit, level, root=''):
     "Pack some rows into every folder; then write what is known of them into its journal"
-    known = {s: [] for s in folders}
+    known, outs = {s: [] for s in folders}, {s: np.empty((len(channels), s, s), np.uint8) for s in folders}     # the arrays serve every row: memory that is new to a process costs time
     for i,row in enumerate(rows, start):
-        xs, shape, error = _read(row, channels, list(folders), missing, depth, fit, root)
+        hists, shape, error = _read(row, outs, channels, missing, depth, fit, root)
         for s,folder in folders.items():
-            if error is None: known[s].append((xs[s][1], _put(folder, i, xs[s][0], level), None, shape))
+            if error is None: known[s].append((hists[s], _put(folder, i, outs[s], level), None, shape))
             else:
                 Path(f'{folder}/images/{i}' + '.0'*3).unlink(missing_ok=True)
                 known[s].append((np.zeros((len(channels), 256), np.int64), '', error, shape))
