@@ -119,7 +119,7 @@ def _kaggle(path, vocab, chans, groups, missing):
 # %% ../nbs/90_cli.ipynb #download-2
 def download(
     what:Annotated[str, dict(choices=('hpa', 'kaggle'))], # hpa: pictures of proteinatlas.org (CC BY-SA); kaggle: the data of the competition of 2018, by Kaggle's own client
-    ids:Annotated[str, dict(nargs='*')]=None, # for hpa: ids such as 10580_1610_C1_1, or files of them: CSV with a column Id, or text with an id a line
+    ids:Annotated[str, dict(nargs='*')], # for hpa: ids such as 10580_1610_C1_1, or files of them: CSV with a column Id, or text with an id a line
     out:str=None, # folder for the pictures; default: hpa or kaggle in the current folder
     workers:int=4, # for hpa: files fetched at the same time
     interval:float=.1, # for hpa: seconds between two requests
@@ -132,7 +132,7 @@ def download(
     from hpa_lib.download import download_hpa, download_kaggle, hpa_files, read_ids
     out = Path(out or what)
     if what == 'kaggle': print(download_kaggle(out, progress=not quiet)); return
-    ids = [i for o in ids or [] for i in (read_ids(o) if Path(o).is_file() else [o])]
+    ids = [i for o in ids for i in (read_ids(o) if Path(o).is_file() else [o])]
     if dry_run:
         files = hpa_files(ids, out, base=base)
         there = files.path.map(lambda o: Path(o).is_file())
@@ -179,8 +179,7 @@ def pack_cmd(
 
 # %% ../nbs/90_cli.ipynb #duplicates
 def duplicates(
-    pictures:str, # a store of `hpa pack`, or a folder or table as for it; train/ and test/ are searched together
-    more:Annotated[str, dict(nargs='+')]=None, # further folders or tables to search with it, for example the external data
+    pictures:Annotated[str, dict(nargs='+')], # a store of `hpa pack`; or folders and tables as for it, searched together, train/ with test/
     out:str='twins.csv', # table of pairs to write: ids, bits that differ, score, source and is_test of both
     tied:str=None, # samples table (.parquet) to write, with twins tied together: for `hpa pack` and `hpa folds`
     rule:str='verified', # verified, bestfitting, leak259 or densenet121
@@ -192,9 +191,9 @@ def duplicates(
     "Find fields of view that were issued twice, and what they give away; nothing is ever dropped"
     from hpa_lib.duplicates import add_twins, find_twins, get_rule, hash_pictures, inherit_antibodies, label_conflicts, leak_list, show_pairs, unjudged
     from hpa_lib.samples import join_samples, save_samples
-    packed = pictures.rstrip('/').endswith('.zarr')
-    if packed and more: raise ValueError(f"{pictures}: a store is searched by itself; pack all sources into one, or give folders")
-    given = _store(pictures) if packed else join_samples(*(open_samples(o, vocab) for o in [pictures, *(more or [])]))
+    packed = [o for o in pictures if Path(o).suffix == '.zarr']
+    if packed and len(pictures) > 1: raise ValueError(f"{packed[0]}: a store is searched by itself; pack all sources into one, or give folders")
+    given = _store(pictures[0]) if packed else join_samples(*(open_samples(o, vocab) for o in pictures))
     samples = given.samples if packed else given
     luma = ['luma'] if 'luma' in get_rule(rule).radius else []
     hashes = hash_pictures(given, luma or None, progress=not quiet)

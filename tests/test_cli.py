@@ -36,7 +36,7 @@ def trained(atlas):
     return root
 
 
-@pytest.mark.parametrize('command', ['demo', 'pack', 'train', 'predict'])
+@pytest.mark.parametrize('command', ['demo', 'download', 'pack', 'duplicates', 'folds', 'leaks', 'train', 'predict'])
 def test_every_parameter_has_help(command):
     text = hpa(command, '--help')
     lines = [o for o in text.splitlines() if o.startswith('  --') or o.startswith('  -h')]

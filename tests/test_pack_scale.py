@@ -15,6 +15,7 @@ from hpa_lib.samples import RGBY, save_samples, tidy_samples
 from hpa_lib.store import Store, pack, pack_sizes
 
 ROOT = Path(__file__).resolve().parent.parent
+pytestmark = pytest.mark.slow
 
 
 def pictures(folder, n, size, seed=0, black=()):
