@@ -397,9 +397,10 @@ def average_twins(
     unknown = probs.index.difference(twins.index, sort=False)
     if len(unknown): raise DecisionError(f"id {_few(unknown)} is not among the twins: give every sample a line, with nothing in it for one without twins")
     group = twins.loc[probs.index]
-    group = group.where(group.duplicated(keep=False) & group.notna())
-    out = probs.where(group.isna(), probs.groupby(group).transform('mean'))
-    found = (out - probs).abs().max(axis=1).groupby(group).agg(samples='size', change='max')
+    group = group[group.duplicated(keep=False) & group.notna()]
+    out = probs.copy()
+    if len(group): out.loc[group.index] = probs.loc[group.index].groupby(group).transform('mean')
+    found = (out - probs).abs().max(axis=1).loc[group.index].groupby(group).agg(samples='size', change='max')
     return out, found.rename_axis('twin')
 
 # %% ../nbs/64_blend.ipynb #overwrite
