@@ -18,7 +18,7 @@ from fastcore.basics import patch
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from .labels import HPA28, LabelError, Vocab, get_vocab
-from .scores import DecisionError, _hot, _mean, _probs, counts_f1, f1_per_class, macro_f1, mean_ap
+from .scores import DecisionError, _hot, _probs, counts_f1, f1_per_class, macro_f1, mean_ap
 from .thresholds import _folds, _group_counts, apply_thresholds, class_table, fit_thresholds
 
 # %% ../nbs/64_blend.ipynb #c-61115f85
@@ -37,11 +37,13 @@ def _same(have:Iterable, want:Iterable, what:str, where:str) -> None:
 # %% ../nbs/64_blend.ipynb #c-5186f021
 def _ids(ids) -> pd.Index:
     "Ids from a list or from the column `Id` of a CSV file"
-    if not isinstance(ids, (str, Path)): return pd.Index([str(o) for o in ids], name='id')
-    table = pd.read_csv(ids, dtype=str, keep_default_na=False)
-    column = [o for o in table if o.lower() == 'id']
-    if not column: raise DecisionError(f"{ids} has the columns {_few(table.columns)}: the ids are read from `Id`")
-    return pd.Index(table[column[0]], name='id')
+    if isinstance(ids, (str, Path)):
+        table = pd.read_csv(ids, dtype=str, keep_default_na=False)
+        if 'Id' not in table: raise DecisionError(f"{ids} has the columns {_few(table.columns)}: the ids are read from `Id`")
+        ids = table.Id
+    ids = pd.Index([str(o) for o in ids], name='id')
+    if ids.has_duplicates: raise DecisionError(f"id {_few(ids[ids.duplicated()])} stands more than once among the ids: name each row once")
+    return ids
 
 def _raw(path:Path, ids, names) -> pd.DataFrame:
     "The table as it stands in the file"
@@ -306,6 +308,7 @@ def _fold_array(folds:pd.Series, ids:pd.Index) -> np.ndarray:
     if not isinstance(folds, pd.Series): raise DecisionError("folds without ids: give a Series, id -> fold")
     if folds.index.has_duplicates: raise DecisionError(f"id {_few(folds.index[folds.index.duplicated()])} has more than one fold: give each sample one")
     _same(folds.index, ids, 'id', 'the list of folds')
+    if (folds == 'all').any(): raise DecisionError("a fold is called 'all', which stands for the fit on everything: rename it")
     return _folds(folds.loc[ids], len(ids))
 
 def _fitter(how:str|Callable) -> Callable:

@@ -121,12 +121,15 @@ def compare_submissions(
     vocab:Vocab|str|Iterable[str]=HPA28, # what the codes mean
 ) -> pd.DataFrame: # one row a class, and `all`: rows in a and in b, added by b, removed by b, changed rows
     "What `b` says otherwise than `a`; raises `SubmissionError` when they are about different samples"
-    vocab = get_vocab(vocab); a, b = _labels(a, vocab, 'a'), _labels(b, vocab, 'b')
+    vocab = get_vocab(vocab)
+    if 'all' in vocab: raise SubmissionError("a class is called 'all', the name of the last line: rename it")
+    a, b = _labels(a, vocab, 'a'), _labels(b, vocab, 'b')
     for one,other,where in ((b, a, 'b'), (a, b, 'a')):
         lost = other.index.difference(one.index, sort=False)
         if len(lost): raise SubmissionError(f"{where}: id {lost[0]!r} is missing, one of {len(lost)}: compare submissions of the same samples")
-    try: x, y = (vocab.multi_hot(o.loc[a.index]).astype(bool) for o in (a, b))
-    except LabelError as e: raise SubmissionError(f"{e}") from None
+    unknown = [i for i in a.index if a[i] is None or b[i] is None]
+    if unknown: raise SubmissionError(f"sample {unknown[0]!r} has unknown labels (None), one of {len(unknown)}: decide it, or leave it out of both")
+    x, y = (vocab.multi_hot(o.loc[a.index]).astype(bool) for o in (a, b))
     out = pd.DataFrame(dict(a=x.sum(0), b=y.sum(0), added=(y & ~x).sum(0), removed=(x & ~y).sum(0)), index=vocab.names)
     out['changed'] = out.added + out.removed
     out.loc['all'] = [*out[['a', 'b', 'added', 'removed']].sum(), (x != y).any(1).sum()]
