@@ -2,6 +2,7 @@
 from fastai.vision.all import *  # noqa: F403
 
 from hpa_lib.augment import *  # noqa: F403
+from hpa_lib.blend import *  # noqa: F403
 from hpa_lib.bundle import *  # noqa: F403
 from hpa_lib.data import *  # noqa: F403
 from hpa_lib.download import *  # noqa: F403
