@@ -22,7 +22,7 @@ from .labels import Vocab
 from .models import Plan, load_model
 from .predict import predict_rows, reduce_views
 from .store import Store, pack
-from .thresholds import Decision, load_decision
+from .decide import Decision, load_decision
 from .training import use_plan
 
 # %% ../nbs/68_bundle.ipynb #bundleerror

@@ -76,6 +76,7 @@ class ViewSettings(Section):
 # %% ../nbs/80_recipes.ipynb #decidesettings
 class DecideSettings(Section):
     "How probabilities become labels"
+    rule:str = 'exact' # threshold rule by name, such as "shrunk(10)", see `hpa_lib.rules`
     fallback:Literal['argmax', 'none'] = 'argmax' # what a sample without any label gets
 
 # %% ../nbs/80_recipes.ipynb #recipe

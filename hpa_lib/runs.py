@@ -31,6 +31,7 @@ from fastai.torch_core import set_seed
 import hpa_lib
 from .bundle import save_bundle
 from .data import store_dls
+from .decide import Decision, fit_decision, load_decision
 from .labels import Vocab
 from .models import save_model
 from .predict import predict_rows, reduce_views
@@ -40,7 +41,7 @@ from .scores import mean_ap
 from .splits import check_folds, grouped_folds, leak_report, save_folds
 from .store import Store
 from .submit import write_submission
-from .thresholds import Decision, NestedScore, class_table, fit_decision, load_decision
+from .thresholds import NestedScore, class_table
 from .training import KeepBest, rgby_learner
 
 # %% ../nbs/84_runs.ipynb #runerror
@@ -204,7 +205,8 @@ def decide_run(
         rows = samples[samples.id.isin(probs.index)]
         folds = grouped_folds(rows, recipe_vocab(run.recipe, store), min(5, rows.group.nunique()))
     table = probs.join(folds.set_index('id').fold).reset_index()
-    decision, score = fit_decision(table, samples, None if run.recipe.decide.fallback == 'none' else run.recipe.decide.fallback)
+    d = run.recipe.decide
+    decision, score = fit_decision(table, samples, None if d.fallback == 'none' else d.fallback, rule=d.rule)
     decision.save(run.path/'decision.json')
     return table, decision, score
 

@@ -9,7 +9,8 @@ from hypothesis.extra import numpy as hnp
 from hpa_lib.labels import HPA28, Vocab
 from hpa_lib.scores import DecisionError, class_counts, counts_f1, macro_f1
 from hpa_lib.splits import SplitError, check_folds, fold_balance, grouped_folds, leak_report
-from hpa_lib.thresholds import Decision, apply_thresholds, best_threshold, bootstrap_f1, fit_decision, fit_thresholds, load_decision, nested_score
+from hpa_lib.decide import Decision, fit_decision, load_decision
+from hpa_lib.thresholds import apply_thresholds, best_threshold, bootstrap_f1, fit_thresholds, nested_score
 
 COARSE = st.sampled_from([0., 1e-300, .1, .25, .5, np.nextafter(.5, 1), .75, 1.])
 FINE = st.floats(0, 1, width=32)

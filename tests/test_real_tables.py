@@ -9,7 +9,8 @@ from hpa_lib.labels import HPA28
 from hpa_lib.scores import macro_f1
 from hpa_lib.splits import check_folds, cut_groups, fold_balance, grouped_folds, leak_report
 from hpa_lib.submit import check_submission, write_submission
-from hpa_lib.thresholds import Decision, apply_thresholds, bootstrap_f1, fit_decision, fit_thresholds
+from hpa_lib.decide import Decision, fit_decision
+from hpa_lib.thresholds import apply_thresholds, bootstrap_f1, fit_thresholds
 
 COUNTS = [12885, 1254, 3621, 1561, 1858, 2513, 1008, 2822, 53, 45, 28, 1093, 688, 537, 1066, 21, 530, 210, 902, 1482, 172, 3777, 802, 2965,
           322, 8228, 328, 11]
