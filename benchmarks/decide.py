@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Which threshold rule is best on real probabilities? Every rule of hpa_lib.rules, nested, on six models of the 2018 contest.
 
-    python benchmarks/decide.py --data FOLDER                # holds test_probs/ and tables/, about three minutes on one core
+    python benchmarks/decide.py --data FOLDER                # holds test_probs/ and tables/
     python benchmarks/decide.py --data FOLDER --part choice  # only the three models the default was chosen on
     python benchmarks/decide.py --data FOLDER --out ranking.csv
 
@@ -23,7 +23,7 @@ from scipy.special import expit, logit
 from hpa_lib.labels import HPA28
 from hpa_lib.rules import DEFAULT_RULE, RuleRanking, _calibration, rank_rules, ranking_table
 from hpa_lib.samples import derive_groups
-from hpa_lib.scores import counts_f1, class_counts, macro_f1
+from hpa_lib.scores import class_counts, counts_f1
 from hpa_lib.splits import grouped_folds
 from hpa_lib.thresholds import apply_thresholds, fit_thresholds, nested_score
 
@@ -60,7 +60,7 @@ def judge(ranking: RuleRanking, draws: int) -> None:
     for model, row in own.iterrows():
         best = table[table.model == model].iloc[0]
         print(f"{model:28} nested {row.nested:.4f}, best {best.rule} {best.nested:.4f}: {row.difference:+.4f} +- {row.se:.4f}, {'within' if -row.difference <= row.se else 'NOT within'} one standard error")
-    for rule in TO_BEAT:
+    for rule in [o for o in TO_BEAT if o in ranking.scores.rule.to_list()]:
         other = ranking_table(ranking, rule, draws).query("rule == @DEFAULT_RULE").set_index("model")
         print(f"over {rule:8} " + "  ".join(f"{m}: {r.difference:+.4f} +- {r.se:.4f}" for m, r in other.iterrows()))
 
@@ -82,8 +82,8 @@ def true_gap(data: Path, models, tables: dict, targs: np.ndarray, sets: int, fol
             score = nested_score(p, known, grouped_folds(samples, n=folds, seed=seed).fold.to_numpy())
             hard = apply_thresholds(raw[~few], fit_thresholds(p, known))
             worth = counts_f1(class_counts(y[~few], hard))[known.any(0)].mean()       # the classes that the 300 could score
-            rows.append((score.in_sample - worth, score.optimism, macro_f1(known, apply_thresholds(p, .5)) - macro_f1(y[~few], apply_thresholds(raw[~few], .5))))
-        true, said, _ = np.array(rows).T
+            rows.append((score.in_sample - worth, score.optimism))
+        true, said = np.array(rows).T
         print(f"{model:28} true gap {true.mean():.4f} (spread of one set {true.std():.4f})  reported {said.mean():.4f} (spread {said.std():.4f})  apart {said.mean() - true.mean():+.4f}", flush=True)
 
 
@@ -105,7 +105,7 @@ def main() -> None:
         probs, targs, groups = read(a.data, models)
         ranking = rank_rules(probs, targs, a.rules, a.folds, a.repeats, groups)
         tables.append(show(ranking, part, a.draws).assign(part=part))
-        if part == "judged":
+        if part == "judged" and DEFAULT_RULE in a.rules:
             judge(ranking, a.draws)
     if a.part in ("all", "gap"):
         models = CHOICE + JUDGED

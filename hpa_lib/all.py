@@ -15,6 +15,7 @@ from hpa_lib.models import *  # noqa: F403
 from hpa_lib.predict import *  # noqa: F403
 from hpa_lib.recipes import *  # noqa: F403
 from hpa_lib.report import *  # noqa: F403
+from hpa_lib.rules import *  # noqa: F403
 from hpa_lib.runs import *  # noqa: F403
 from hpa_lib.sampling import *  # noqa: F403
 from hpa_lib.samples import *  # noqa: F403

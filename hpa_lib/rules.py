@@ -22,9 +22,9 @@ from scipy.optimize import least_squares, minimize
 from scipy.special import expit, logit
 
 from .labels import Vocab
-from .scores import DecisionError, _hot, _place, _probs, class_counts, counts_f1, macro_f1
+from .scores import DecisionError, _hot, _probs, counts_f1
 from .splits import grouped_folds
-from .thresholds import _cuts, _group_counts, _names, apply_thresholds, fit_thresholds, nested_score
+from .thresholds import _cuts, _group_counts, _names, fit_thresholds, nested_score
 
 # %% ../nbs/61_rules.ipynb #fixed-thresholds
 def fixed_thresholds(
@@ -199,7 +199,13 @@ THRESHOLD_RULES = MappingProxyType(dict(
     expected_f1=expected_f1_thresholds, calibrated=calibrated_thresholds, bagged=bagged_thresholds, fold_mean=fold_mean_thresholds,
     shrunk=shrunk_thresholds, scaled=scaled_thresholds))
 
-# %% ../nbs/61_rules.ipynb #c-6187d8ee
+# %% ../nbs/61_rules.ipynb #c-1c48d821
+def _fits(value:object, default:object) -> bool:
+    "Is `value` of the kind of `default`: a rule, a list of numbers (None), or a number?"
+    if callable(default): return callable(value)
+    if default is None: return isinstance(value, list) and all(_fits(o, 1) for o in value)
+    return isinstance(value, int|float) and not isinstance(value, bool)
+
 def _rule(node:ast.expr, text:str) -> object:
     "A rule from a name or a call, a value from a literal"
     if isinstance(node, ast.Name): node = ast.Call(node, [], [])
@@ -214,7 +220,7 @@ def _rule(node:ast.expr, text:str) -> object:
     except TypeError as e: raise DecisionError(f"rule {text!r}: {e}; the settings of {name} are {list(known.parameters)[2:] or 'none'}") from None
     given = dict(list(bound.arguments.items())[2:])
     for k,v in given.items():
-        if callable(v) != callable(known.parameters[k].default): raise DecisionError(f"rule {text!r}: {k} of {name} cannot be {v!r}")
+        if not _fits(v, known.parameters[k].default): raise DecisionError(f"rule {text!r}: {k} of {name} cannot be {v!r}")
     return partial(THRESHOLD_RULES[name], **given)
 
 # %% ../nbs/61_rules.ipynb #threshold-rule
@@ -224,7 +230,7 @@ def threshold_rule(
     "The rule of that name and settings; raises `DecisionError` for what it does not know"
     if callable(rule): return rule
     try: node = ast.parse(rule.strip(), mode='eval').body
-    except SyntaxError: raise DecisionError(f"rule {rule!r}: write a name, perhaps with settings in brackets, such as 'shrunk(10)'") from None
+    except (SyntaxError, ValueError): raise DecisionError(f"rule {rule!r}: write a name, perhaps with settings in brackets, such as 'shrunk(10)'") from None
     if not isinstance(node, ast.Name|ast.Call): raise DecisionError(f"rule {rule!r}: write a name first; known are {', '.join(THRESHOLD_RULES)}")
     return _rule(node, rule)
 
@@ -262,7 +268,7 @@ def rank_rules(
     groups:Iterable|None=None, # N, what must stay in one fold; None: each row by itself
     seed:int=0, # of the folds
     fallback:str|None='argmax', # for empty rows, see `apply_thresholds`
-) -> RuleRanking: # see `RuleRanking.table`
+) -> RuleRanking: # read it with `ranking_table`
     "Nested macro F1 of every rule for every model, on the same repeated folds"
     fits = {str(k): threshold_rule(v) for k,v in (rules.items() if isinstance(rules, Mapping) else ((o, o) for o in rules))}
     if not tables or not fits: raise DecisionError(f"{len(tables)} models and {len(fits)} rules: give at least one of each")
