@@ -145,5 +145,6 @@ def plot_comparison(
     changed = comparison.drop(index='all'); changed = changed[changed.changed > 0][::-1]
     if ax is None: ax = plt.subplots(figsize=(6, 1 + .25*len(changed)))[1]
     ax.barh(changed.index, changed.added, label='added'); ax.barh(changed.index, -changed.removed, label='removed')
-    ax.axvline(0, color='grey', lw=.8); ax.set(xlabel='rows'); ax.legend()
+    ax.axvline(0, color='grey', lw=.8); ax.set(xlabel='rows'); ax.xaxis.get_major_locator().set_params(integer=True)
+    ax.legend(bbox_to_anchor=(1, 1), loc='upper left')
     return ax
