@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['commands', 'hide_groups', 'demo', 'open_samples', 'download', 'pack_cmd', 'duplicates', 'folds_cmd', 'leaks', 'train',
-           'predict', 'write_answer', 'overview', 'main']
+           'predict', 'write_answer', 'decide', 'blend_cmd', 'submit', 'overview', 'main']
 
 # %% ../nbs/90_cli.ipynb #c-e402f7d0
 import inspect
@@ -309,8 +309,121 @@ def write_answer(
     part.replace(path)
     return path
 
+# %% ../nbs/90_cli.ipynb #c-1926e9a7
+def _tables(files, ids, names):
+    "One table, or several by their files' names"
+    from hpa_lib.blend import read_probs
+    found = {Path(o).stem: read_probs(o, ids, names) for o in files}
+    if len(found) < len(files): raise ValueError(f"{', '.join(files)}: two files have one name; a blend tells its tables apart by name")
+    return found if len(found) > 1 else next(iter(found.values()))
+
+# %% ../nbs/90_cli.ipynb #decide
+def decide(
+    probs:Annotated[str, dict(nargs='+')], # tables of out-of-fold probabilities: .parquet, .csv, or .npy
+    labels:str=None, # what is true: a store, folder or table as for `hpa pack` (CSV Id,Target)
+    ids:str=None, # for .npy: CSV with a column Id, a line for each row of the array
+    folds:str=None, # CSV or parquet of id,fold; default: the column fold of the table, else grouped folds
+    rule:str='default', # threshold rule, such as exact, single or "shrunk(10)"
+    calibrate:str=None, # platt, beta, temperature or isotonic
+    blend:str='mean', # for several tables: mean, logit, rank, max, ..., or fitted: simplex, hill_climb, stack
+    fallbacks:str='argmax', # for empty rows, tried in turn, such as ".4,argmax"; none: they stay empty
+    cap:int=None, # at most so many labels a row
+    rank:store_true=False, # also rank all rules on these probabilities (minutes)
+    vocab:str='hpa28', # what the label codes mean
+    out:str='decision.json', # file to write
+):
+    "Fit thresholds (and blend, and calibration) on out-of-fold probabilities, and say honestly what they are worth"
+    from hpa_lib.decide import fit_decision
+    from hpa_lib.rules import DEFAULT_RULE
+    if not labels: raise ValueError("--labels: thresholds are fitted on samples whose labels are known; give a table, a folder or a store")
+    tables = _tables(probs, ids, vocab if ids else None)
+    tables, samples = _known(tables, open_samples(labels, vocab))
+    tables = _with_folds(tables, samples, folds, vocab)
+    steps = [float(o) if o.replace('.', '', 1).isdigit() else o for o in fallbacks.split(',')]
+    decision, score = fit_decision(tables, samples, steps, cap, rule=DEFAULT_RULE if rule == 'default' else rule, calibrate=calibrate, blend=blend if isinstance(tables, dict) else None)
+    print(score.per_class.round(3).to_string())
+    print(f"{decision.save(out)}: {score}; 95 % interval {decision.scores['low']:.3f} to {decision.scores['high']:.3f}; {decision.fitted_on}")
+    if rank: print(_ranking(tables, samples, vocab))
+
+# %% ../nbs/90_cli.ipynb #c-4e0bff18
+def _known(tables, samples):
+    "The rows whose labels are known, and their samples"
+    from hpa_lib.thresholds import class_table
+    samples = samples[samples.labels.notna()]
+    def keep(t): return t[t.index.isin(samples.id)] if t.index.name == 'id' else t[t.id.isin(samples.id)]
+    known = {k: keep(v) for k,v in tables.items()} if isinstance(tables, dict) else keep(tables)
+    first = next(iter(known.values())) if isinstance(known, dict) else known
+    if not len(first): raise ValueError("none of the probabilities' ids is among the labelled samples: are they of the same pictures?")
+    print(f"{len(class_table(first))} samples with known labels")
+    return known, samples
+
+def _with_folds(tables, samples, path, vocab):
+    "Tables with a column `fold`"
+    from hpa_lib.splits import grouped_folds, read_folds
+    first = next(iter(tables.values())) if isinstance(tables, dict) else tables
+    if path is None and 'fold' in first: return tables
+    ids = first.index if first.index.name == 'id' else first.id
+    rows = samples[samples.id.isin(ids)].reset_index(drop=True)
+    fold = (read_folds(path, rows) if path else grouped_folds(rows, vocab)).set_index('id').fold
+    if isinstance(tables, dict): return {k: v.assign(fold=fold.reindex(v.index).to_numpy()) for k,v in tables.items()}
+    return tables.assign(fold=fold.reindex(ids).to_numpy())
+
+def _ranking(tables, samples, vocab):
+    "All rules on these probabilities, as text"
+    from hpa_lib.blend import target_table
+    from hpa_lib.rules import DEFAULT_RULE, THRESHOLD_RULES, rank_rules, ranking_table
+    from hpa_lib.thresholds import class_table
+    many = {k: class_table(v) for k,v in (tables if isinstance(tables, dict) else {'probs': tables}).items()}
+    first = next(iter(many.values()))
+    rows = samples.set_index('id').loc[first.index]
+    targs = target_table(rows.labels, list(first.columns))
+    rules = list(dict.fromkeys([DEFAULT_RULE, *THRESHOLD_RULES]))
+    table = ranking_table(rank_rules({k: v.loc[first.index] for k,v in many.items()}, targs.to_numpy(), rules, groups=rows.group))
+    return table.round(3).to_string(index=False)
+
+# %% ../nbs/90_cli.ipynb #blend-cmd
+def blend_cmd(
+    probs:Annotated[str, dict(nargs='+')], # two tables or more: .parquet, .csv, or .npy
+    how:str='mean', # mean, geometric, logit, rank, power(p) or max
+    weights:str=None, # for some files, by name without extension: "a=2,b=1"
+    ids:str=None, # for .npy: CSV with a column Id, a line for each row of the array
+    vocab:str='hpa28', # class names of .npy files
+    out:str='blend.parquet', # table to write: .parquet or .csv
+):
+    "Make one table of probabilities from several; rows are matched by id"
+    from hpa_lib.blend import blend
+    tables = _tables(probs, ids, vocab if ids else None)
+    if not isinstance(tables, dict): raise ValueError(f"{probs[0]}: a blend needs two tables or more")
+    w = _pairs(weights)
+    table = blend(tables, how, {k: float(v) for k,v in w.items()} if w else None).reset_index()
+    part = Path(out).with_name(f'.{Path(out).name}.partial')
+    table.to_csv(part, index=False) if out.endswith('.csv') else table.to_parquet(part)
+    part.replace(out)
+    print(f"{out}: {len(table)} samples x {table.shape[1] - 1} classes from {len(tables)} tables by {how}")
+
+# %% ../nbs/90_cli.ipynb #submit
+def submit(
+    probs:Annotated[str, dict(nargs='+')], # tables of probabilities, those that the decision blends: .parquet, .csv, or .npy
+    decision:str=None, # JSON of `hpa decide`, or of a run folder
+    sample:str=None, # sample submission, for order and ids
+    ids:str=None, # for .npy: CSV with a column Id, a line for each row of the array
+    compare:str=None, # another submission: say what changed
+    vocab:str='hpa28', # whose codes to write
+    out:str='submission.csv', # file to write
+):
+    "Turn probabilities into a submission by a decision, and check it"
+    from hpa_lib.decide import load_decision
+    from hpa_lib.submit import check_submission, compare_submissions, write_submission
+    if not decision: raise ValueError("--decision: give the JSON that says how probabilities become labels; `hpa decide` writes one")
+    labels = load_decision(decision).decide(_tables(probs, ids, vocab if ids else None))
+    write_submission(out, labels.index, labels, vocab, sample)
+    if sample: check_submission(out, sample, vocab, empty=True)
+    n = labels.map(len)
+    print(f"{out}: {len(labels)} rows, labels a row: {n.value_counts().sort_index().to_dict()}")
+    if compare: print(compare_submissions(compare, out, vocab).query('changed > 0').to_string())
+
 # %% ../nbs/90_cli.ipynb #commands
-commands = dict(demo=demo, download=download, pack=pack_cmd, duplicates=duplicates, folds=folds_cmd, leaks=leaks, train=train, predict=predict)
+commands = dict(demo=demo, download=download, pack=pack_cmd, duplicates=duplicates, folds=folds_cmd, leaks=leaks, train=train, predict=predict, decide=decide, blend=blend_cmd, submit=submit)
 
 # %% ../nbs/90_cli.ipynb #overview
 def overview() -> str: # what `hpa` says without a command
