@@ -174,6 +174,16 @@ def test_calibration_borrows():
     assert t.std() < .05 and abs(calibrated_thresholds(p, y)[:4] - t).max() < .1
 
 
+def test_calibration_is_undone():
+    "Probabilities bent by a known slope and offset get the thresholds of the true ones, bent alike"
+    rng = np.random.default_rng(0)
+    z = rng.normal([-1, -2, -3], 2, (20_000, 3))
+    truth = 1 / (1 + np.exp(-2 * z - 1.5))
+    best = expected_f1_thresholds(truth)
+    bent = 1 / (1 + np.exp(-(np.log(best / (1 - best)) - 1.5) / 2))
+    assert np.allclose(calibrated_thresholds(1 / (1 + np.exp(-z)), rng.random(z.shape) < truth), bent, atol=.01)
+
+
 def z2g(p, first, more):
     return apply_fallbacks(p, apply_thresholds(p, first, fallback=None), [*more, "argmax"])
 
