@@ -4,6 +4,7 @@ from fastai.vision.all import *  # noqa: F403
 from hpa_lib.augment import *  # noqa: F403
 from hpa_lib.blend import *  # noqa: F403
 from hpa_lib.bundle import *  # noqa: F403
+from hpa_lib.calibrate import *  # noqa: F403
 from hpa_lib.data import *  # noqa: F403
 from hpa_lib.download import *  # noqa: F403
 from hpa_lib.duplicates import *  # noqa: F403
@@ -13,6 +14,7 @@ from hpa_lib.losses import *  # noqa: F403
 from hpa_lib.metrics import *  # noqa: F403
 from hpa_lib.models import *  # noqa: F403
 from hpa_lib.predict import *  # noqa: F403
+from hpa_lib.prior_shift import *  # noqa: F403
 from hpa_lib.recipes import *  # noqa: F403
 from hpa_lib.report import *  # noqa: F403
 from hpa_lib.rules import *  # noqa: F403

@@ -136,6 +136,35 @@ def test_a_class_of_one_kind_has_no_ratio_to_estimate():
             adjust(p, y.mean(0), [.1, .1, .1])
 
 
+@pytest.mark.parametrize("method", METHODS)
+def test_no_fold_sees_its_own_labels(method):
+    p, y = samples(7)
+    folds, other = np.arange(80) % 4, y.copy()
+    other[folds == 1] ^= True
+    first, second = cross_fit(p, y, folds, method), cross_fit(p, other, folds, method)
+    assert np.array_equal(first[folds == 1], second[folds == 1]) and not np.allclose(first[folds != 1], second[folds != 1])
+
+
+def test_few_positives_take_the_pooled_curve():
+    rng = np.random.default_rng(8)
+    y = rng.random((2000, 3)) < [.3, .3, .005]
+    p = 1 / (1 + np.exp(-(2 * rng.normal(size=y.shape) + 4 * (y - .5) + [-1., 1., -5.])))
+    c, pooled = fit_calibration(p, y, names=["low", "high", "few"]), fit_calibration(p, y, least=10**6)
+    assert c.pooled == ["few"] and c.coefs["few"] == pooled.coefs["0"]
+    assert c.coefs["low"][2] > pooled.coefs["0"][2] > c.coefs["high"][2]
+    assert np.abs(c.apply(p).mean(0) - y.mean(0))[:2].max() < .02
+
+
+@settings(max_examples=50, deadline=None)
+@given(seed=st.integers(0, 10**6))
+def test_expected_thresholds_are_the_best_of_all_cuts(seed):
+    p, _ = samples(seed)
+    def f1(o, t):
+        return 2 * o[o > t].sum() / max((o > t).sum() + o.sum(), 1e-9)
+    for o, t in zip(p.T, expected_thresholds(p)):
+        assert np.isclose(f1(o, t), max(f1(o, u) for u in np.r_[-1, np.unique(o)]))
+
+
 def test_broken_curves_are_refused():
     good = fit_calibration(*samples(5)).model_dump()
     for change in (dict(method="magic"), dict(coefs={}), dict(coefs={"0": [1., 1.]}), dict(coefs={"0": [1., float("nan"), 0.]}), dict(more=1), dict(knots={"0": [[0., 0.]]})):
