@@ -202,6 +202,17 @@ def test_stack_falls_back_where_positives_are_few(case):
     found = stack(tables, y)
     assert found.fitted["fallback"] == ["a", "b"]
     close(found.apply(tables)[["a", "b"]], blend(tables, "logit")[["a", "b"]])
+    assert y.d.sum() > 2 and stack(tables, y, least=int(y.d.sum()) + 1).fitted["fallback"][-1] == "d"
+    assert "d" not in stack(tables, y, least=int(y.d.sum())).fitted["fallback"]
+
+
+@pytest.mark.parametrize("objective", ["macro_f1", "mean_ap"])
+def test_more_rounds_are_never_worse(case, objective):
+    "The best of all rounds is kept, not the last"
+    tables, y, _ = case
+    score = {"mean_ap": mean_ap, "macro_f1": lambda y, p: macro_f1(y, p > .5)}[objective]
+    found = [score(y, hill_climb(tables, y, objective, rounds=r, fit=lambda p, y: .5).apply(tables)) for r in range(1, 12)]
+    assert all(a <= b + 1e-12 for a, b in zip(found, found[1:]))
 
 
 def test_paired_spread(case):
