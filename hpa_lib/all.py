@@ -6,6 +6,7 @@ from hpa_lib.blend import *  # noqa: F403
 from hpa_lib.bundle import *  # noqa: F403
 from hpa_lib.calibrate import *  # noqa: F403
 from hpa_lib.data import *  # noqa: F403
+from hpa_lib.decide import *  # noqa: F403
 from hpa_lib.download import *  # noqa: F403
 from hpa_lib.duplicates import *  # noqa: F403
 from hpa_lib.images import *  # noqa: F403

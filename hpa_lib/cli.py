@@ -325,7 +325,7 @@ def decide(
     folds:str=None, # CSV or parquet of id,fold; default: the column fold of the table, else grouped folds
     rule:str='default', # threshold rule, such as exact, single or "shrunk(10)"
     calibrate:str=None, # platt, beta, temperature or isotonic
-    blend:str='mean', # for several tables: mean, logit, rank, max, ..., or fitted: simplex, hill_climb, stack
+    blend:str='simplex', # for several tables, weights learned: simplex, hill_climb, stack; or equal ones: mean, logit, rank, max, ...
     fallbacks:str='argmax', # for empty rows, tried in turn, such as ".4,argmax"; none: they stay empty
     cap:int=None, # at most so many labels a row
     rank:store_true=False, # also rank all rules on these probabilities (minutes)

@@ -208,6 +208,7 @@ def _folds(folds, n:int) -> np.ndarray:
     "`folds` as an array of `n`, at least two different ones"
     folds = np.asarray(folds)
     if folds.shape != (n,): raise DecisionError(f"folds of shape {folds.shape} for {n} samples: give one fold a sample")
+    if 'all' in folds.tolist(): raise DecisionError("a fold is called 'all', which is the name of the fit on everything: call it otherwise")
     if pd.isna(folds).any(): raise DecisionError(f"sample {pd.isna(folds).argmax()} has no fold: the nested score needs one for each sample")
     if len(np.unique(folds)) < 2:
         raise DecisionError(f"all {n} samples are in fold {folds[0]!r}: the nested score needs two folds or more; train more folds, or cut these samples with `grouped_folds`")
