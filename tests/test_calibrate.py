@@ -19,6 +19,7 @@ from hpa_lib.thresholds import apply_thresholds
 
 METHODS = ["temperature", "platt", "beta", "isotonic"]
 ROOT = Path(__file__).resolve().parent.parent
+pytestmark = pytest.mark.slow
 
 
 def samples(seed: int, n: int = 80, c: int = 3) -> tuple[np.ndarray, np.ndarray]:

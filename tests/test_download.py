@@ -23,6 +23,7 @@ from hpa_lib.download import DownloadError, check_picture, download_hpa, downloa
 from hpa_lib.samples import RGBY, folder_samples
 
 ID = '10580_1610_C1_1'
+pytestmark = pytest.mark.slow
 
 
 def jpeg(seed=0, side=128) -> bytes:

@@ -94,6 +94,7 @@ def with_jpegs(folder: Path, seed: int, n: int, twins: int):
     return tidy_samples(samples.assign(twin=None, group=None)), {frozenset(o) for o in truth.twins[["Id", "twin_of"]].to_numpy()}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", [3, 4])
 def test_planted_twins_are_found(tmp_path, seed):
     "Recall and precision of the default, and that the plain rule does not reach them"

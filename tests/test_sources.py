@@ -32,6 +32,7 @@ def test_tables_hold_what_was_published(tables):
     assert hpa[["antibody", "plate", "well", "field", "cell_line"]].notna().all(axis=None)
 
 
+@pytest.mark.slow
 def test_twins_hand_on_antibodies_and_no_labels(real, tables):
     joined = join_samples(*tables)
     names = ("hpav18_kaggle_train", "hpav18_kaggle_test", "kaggle_train", "kaggle_test")
