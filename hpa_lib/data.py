@@ -91,12 +91,12 @@ class StoreDL(TfmdDL):
 # %% ../nbs/32_data.ipynb #store-rows
 def store_rows(
     store:Store, # packed samples
-    folds:pd.DataFrame, # a folds table, see `hpa_lib.splits`
+    folds:pd.DataFrame, # a folds table, see `hpa_lib.splits`; may name more samples than the store has
     fold:int, # the fold that validates
 ) -> tuple[np.ndarray, np.ndarray]: # rows for training, rows for validation, ascending
-    "Rows of the store that train and that validate, without pictures that could not be read; raises `SplitError` when ids and folds do not match"
-    ok, lost = np.flatnonzero(store.ok), store.samples.id[~store.ok]
-    train, valid = fold_rows(store.samples.iloc[ok], folds[~folds.id.isin(lost)], fold)
+    "Rows of the store that train and that validate, without pictures that could not be read; raises `SplitError` for a sample without a fold"
+    ok = np.flatnonzero(store.ok)
+    train, valid = fold_rows(store.samples.iloc[ok], folds[folds.id.isin(store.samples.id[ok])], fold)
     return ok[train], ok[valid]
 
 # %% ../nbs/32_data.ipynb #batch-transforms
