@@ -632,6 +632,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                     'hpa_lib.thresholds._group_counts': ('thresholds.html#_group_counts', 'hpa_lib/thresholds.py'),
                                     'hpa_lib.thresholds._kernel': ('thresholds.html#_kernel', 'hpa_lib/thresholds.py'),
                                     'hpa_lib.thresholds._names': ('thresholds.html#_names', 'hpa_lib/thresholds.py'),
+                                    'hpa_lib.thresholds._scored': ('thresholds.html#_scored', 'hpa_lib/thresholds.py'),
                                     'hpa_lib.thresholds.apply_thresholds': ('thresholds.html#apply_thresholds', 'hpa_lib/thresholds.py'),
                                     'hpa_lib.thresholds.best_threshold': ('thresholds.html#best_threshold', 'hpa_lib/thresholds.py'),
                                     'hpa_lib.thresholds.bootstrap_f1': ('thresholds.html#bootstrap_f1', 'hpa_lib/thresholds.py'),

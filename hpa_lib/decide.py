@@ -21,8 +21,8 @@ from .calibrate import Calibration, fit_calibration
 from .labels import Vocab
 from .prior_shift import adjust
 from .rules import apply_fallbacks, threshold_rule
-from .scores import DecisionError, f1_per_class, macro_f1
-from .thresholds import NestedScore, _folds, apply_thresholds, bootstrap_f1, cap_labels, class_table
+from .scores import DecisionError
+from .thresholds import NestedScore, _folds, _scored, apply_thresholds, bootstrap_f1, cap_labels, class_table
 
 # %% ../nbs/65_decide.ipynb #decision
 class Decision(BaseModel):
@@ -157,15 +157,12 @@ def fit_decision(
 def _nested(probs, targs, folds, how):
     "The decision fitted on all, and the score of those fitted without each fold"
     whole = _fit(probs, targs, **how)
-    names, parts = list(whole.thresholds), {}
+    names = list(whole.thresholds)
     y, hard, thresh = targs[names].to_numpy().astype(bool), np.zeros(targs.shape, bool), {}
     for k in np.unique(folds).tolist():
         part = _fit(_some(probs, folds != k), targs[folds != k], **how)
         hard[folds == k] = part.hard(_some(probs, folds == k))[names].to_numpy()
         thresh[k] = part.thresholds
     half = whole.model_copy(update=dict(calibration=None, thresholds={o: .5 for o in names}))
-    ways = dict(nested=hard, in_sample=whole.hard(probs).to_numpy(), at_half=half.hard(probs).to_numpy())
-    per_class = pd.DataFrame({k: f1_per_class(y, h) for k,h in ways.items()}, index=names)
-    per_class.insert(0, 'positives', y.sum(0))
-    per_class['optimism'] = per_class.in_sample - per_class.nested
-    return whole, NestedScore(**{k: macro_f1(y, h) for k,h in ways.items()}, per_class=per_class, thresholds=pd.DataFrame(thresh | {'all': whole.thresholds}), hard=hard)
+    return whole, _scored(y, names, pd.DataFrame(thresh | {'all': whole.thresholds}), nested=hard,
+                          in_sample=whole.hard(probs).to_numpy(), at_half=half.hard(probs).to_numpy())

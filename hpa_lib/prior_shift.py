@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from .calibrate import _like
+from .rules import ratio_thresholds
 from .scores import DecisionError, _hot, _probs
 from .thresholds import _cuts, _names
 
@@ -140,8 +141,5 @@ def match_ratios(
     ratios:np.ndarray, # C, wanted share of positives, in [0, 1]
 ) -> np.ndarray: # C, thresholds for `apply_thresholds`
     "Thresholds with which as many samples are positive as the ratios say"
-    p, r = _probs(probs), _ratios(ratios, probs, 'ratio', inside=False)
-    def cut(o, wanted):
-        t,_,k = _cuts(o, np.zeros(len(o), bool))
-        return t[np.abs(k - wanted*len(o)).argmin()]
-    return np.array([cut(p[:,j], r[j]) for j in range(p.shape[1])])
+    p = _probs(probs)
+    return ratio_thresholds(p, np.zeros(p.shape, bool), _ratios(ratios, probs, 'ratio', inside=False))

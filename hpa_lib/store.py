@@ -51,10 +51,10 @@ def _put(folder, i, x, level=-1):
 
 # %% ../nbs/22_store.ipynb #histogram
 def histogram(
-    x:np.ndarray, # C x H x W, uint8
+    x:np.ndarray|list[Image.Image], # C x H x W, uint8, or C grey pictures
 ) -> np.ndarray: # C x 256, how often each value occurs
     "Count the values of each channel"
-    return np.array([Image.fromarray(p).histogram() for p in x], dtype=np.int64)
+    return np.array([(p if isinstance(p, Image.Image) else Image.fromarray(p)).histogram() for p in x], dtype=np.int64)
 
 # %% ../nbs/22_store.ipynb #moments
 def moments(
@@ -87,7 +87,7 @@ def _fill(planes, out, fit):
         planes = [p.crop((x, y, x + s, y + s)) for p in planes]
     if planes[0].size != (size, size): planes = [p.resize((size, size), Image.Resampling.BILINEAR) for p in planes]
     for x,p in zip(out, planes): x[:] = _pixels(p)
-    return np.array([p.histogram() for p in planes], dtype=np.int64)
+    return histogram(planes)
 
 def _pixels(im):
     "The pixels of a grey picture, as they lie in Pillow's memory if that is in one piece"

@@ -195,15 +195,18 @@ def nested_score(
     thresh = {k: fit(p[folds != k], y[folds != k]) for k in np.unique(folds).tolist()} | {'all': fit(p, y)}
     hard = np.zeros_like(y)
     for k in np.unique(folds).tolist(): hard[folds == k] = apply_thresholds(p[folds == k], thresh[k], **rule)
-    ways = dict(nested=hard, in_sample=apply_thresholds(p, thresh['all'], **rule), at_half=apply_thresholds(p, .5, **rule))
     names = _names(probs, names)
+    return _scored(y, names, pd.DataFrame(thresh, index=names), like_kaggle, nested=hard,
+                   in_sample=apply_thresholds(p, thresh['all'], **rule), at_half=apply_thresholds(p, .5, **rule))
+
+# %% ../nbs/60_thresholds.ipynb #c-33b37daa
+def _scored(y, names, thresholds, like_kaggle=False, **ways) -> NestedScore:
+    "The score of decisions made in three ways: nested, in_sample, at_half"
     per_class = pd.DataFrame({k: f1_per_class(y, h) for k,h in ways.items()}, index=names)
     per_class.insert(0, 'positives', y.sum(0))
     per_class['optimism'] = per_class.in_sample - per_class.nested
-    return NestedScore(**{k: macro_f1(y, h, like_kaggle) for k,h in ways.items()},
-        per_class=per_class, thresholds=pd.DataFrame(thresh, index=names), hard=hard)
+    return NestedScore(**{k: macro_f1(y, h, like_kaggle) for k,h in ways.items()}, per_class=per_class, thresholds=thresholds, hard=ways['nested'])
 
-# %% ../nbs/60_thresholds.ipynb #c-33b37daa
 def _folds(folds, n:int) -> np.ndarray:
     "`folds` as an array of `n`, at least two different ones"
     folds = np.asarray(folds)
