@@ -19,7 +19,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from hpa_lib.download import DownloadError, check_picture, download_hpa, download_kaggle, fetch_files, hpa_files, read_ids
+from hpa_lib.download import DownloadError, Pace, check_picture, download_hpa, download_kaggle, fetch_files, hpa_files, read_ids
 from hpa_lib.samples import RGBY, folder_samples
 
 ID = '10580_1610_C1_1'
@@ -50,7 +50,7 @@ class Server(ThreadingHTTPServer):
 
 
 class Handler(BaseHTTPRequestHandler):
-    "One step of a plan: body, status, headers, cut (bytes sent of those announced), delay, ranges, etag, ignore_if_range, drip"
+    "One step of a plan: body, status, headers, cut (bytes sent of those announced), delay, after (an event), ranges, etag, ignore_if_range, drip"
     protocol_version = 'HTTP/1.1'
     def log_message(self, *args): pass
 
@@ -67,6 +67,7 @@ class Handler(BaseHTTPRequestHandler):
 
     def answer(self, o):
         time.sleep(o.get('delay', 0))
+        if 'after' in o: o['after'].wait(10)
         body, status, start = o.get('body', b''), o.get('status', 200), 0
         asked = self.headers.get('Range')
         if status == 200 and asked and o.get('ranges', True) and (o.get('ignore_if_range') or self.headers.get('If-Range') in (None, o.get('etag'), o.get('modified'))):
@@ -137,17 +138,21 @@ def test_pauses_double(server, tmp_path):
     assert np.all(gaps > [.09, .19, .39]) and gaps.sum() < 5
 
 
-def test_retry_after_holds_the_whole_host(server, tmp_path):
+def test_retry_after_holds_the_whole_host(server, tmp_path, monkeypatch):
     server.plan('red', dict(status=429, headers={'Retry-After': '1'}), dict(body=A))
     for c in RGBY[1:]: server.plan(c, dict(body=B))
     done = get(server, tmp_path, channels=RGBY, workers=1)
     assert set(done.status) == {'ok'} and done.tries.tolist() == [2, 1, 1, 1]
     assert np.diff(server.times)[0] >= .98
     server.seen.clear(); server.times.clear(); shutil.rmtree(tmp_path)
+    held, began, hold = threading.Event(), [], Pace.hold
+    def noted(self, *args): hold(self, *args); began.append(time.monotonic()); held.set()
+    monkeypatch.setattr(Pace, 'hold', noted)
     server.plan('red', dict(status=503, headers={'Retry-After': '1'}), dict(body=A))
-    for c in RGBY[1:]: server.plan(c, dict(body=B))
+    for c in RGBY[1:]: server.plan(c, dict(body=B, after=held))                   # no other answer before the wait is known
     get(server, tmp_path, channels=RGBY, workers=2, interval=.1)
-    assert len([o for o in server.times if o - server.times[0] < .95]) <= 2       # one more was under way at most
+    assert len([o for o in server.times if o - began[0] < .95]) <= 2              # one more was under way at most
+    assert len(server.times) == 5
 
 
 def test_a_server_that_wants_too_long_is_left_alone(server, tmp_path):
