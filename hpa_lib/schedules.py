@@ -48,10 +48,14 @@ class Schedule:
         if not all(o > 0 for o in rates): raise ScheduleError(f"learning rates {rates} must be above 0")
         if at != sorted(set(at)) or (at and not 0 < at[0] <= at[-1] < epochs): raise ScheduleError(f"segments begin at epochs {at}: they must ascend, within 1 to {epochs - 1}")
         self.shape,self.lr,self.epochs,self.at = shape,rates,epochs,at
-    def __call__(self, pct):
+    def where(self, pct):
+        "Number of the segment, and the part of it that is over"
         epoch = pct*self.epochs + 1e-9                                     # 24.999999 is 25
         k, cuts = bisect_right(self.at, epoch), [0, *self.at, self.epochs]
-        return self.lr[k] * SHAPES[self.shape](min((epoch - cuts[k])/(cuts[k+1] - cuts[k]), 1.))
+        return k, min((epoch - cuts[k])/(cuts[k+1] - cuts[k]), 1.)
+    def __call__(self, pct):
+        k, x = self.where(pct)
+        return self.lr[k] * SHAPES[self.shape](x)
     def __repr__(self): return f"Schedule({self.shape}, lr {self.lr}, {self.epochs} epochs, at {self.at})"
     def plot(self, ax, **kwargs):
         "Draw the rate over the epochs"
