@@ -90,10 +90,14 @@ def set_chance(
 
 # %% ../nbs/50_training.ipynb #rgbylearner
 class RGBYLearner(Learner):
-    "fastai's Learner; `lr_find` leaves no trace, and a training can go on at `start_epoch`"
-    start_epoch = 0
+    "fastai's Learner; `lr_find` leaves no trace, a training can go on at `first_epoch`, callbacks know if it is `fitting`"
+    first_epoch,fitting = 0,False
+    def fit(self, *args, **kwargs):
+        self.first_epoch,self.fitting = 0,True
+        try: super().fit(*args, **kwargs)
+        finally: self.fitting = False
     def _do_fit(self):
-        for self.epoch in range(self.start_epoch, self.n_epoch): self._with_events(self._do_epoch, 'epoch', CancelEpochException)
+        for self.epoch in range(self.first_epoch, self.n_epoch): self._with_events(self._do_epoch, 'epoch', CancelEpochException)
     def lr_find(self, *args, **kwargs):
         "fastai's `lr_find`, after which weights, optimiser and generators are what they were"
         state, opt = chance(self.dls), self.opt
@@ -112,9 +116,13 @@ def fit_schedule(self:RGBYLearner,
 ):
     "Train by a schedule; with one cycle the momentum goes down where the rate goes up, as in fastai"
     rate, parts = Schedule(schedule, lr, n_epoch, at), len(self.splitter(self.model))
-    def lrs(pct): return [rate(pct)*body_lr]*(parts - 1) + [rate(pct)]
+    self.rate,self.lr_scale,self.lr_hold = rate,1.,None                     # callbacks may change the last two
+    def lrs(pct):
+        top = self.lr_hold or rate(pct)*self.lr_scale
+        return [top*body_lr]*(parts - 1) + [top]
     scheds = dict(lr=lrs) | (dict(mom=lambda pct: combined_cos(.25, *self.moms)(rate.where(pct)[1])) if schedule == 'one_cycle' else {})
-    self.fit(n_epoch, cbs=[ParamScheduler(scheds), *(cbs or [])])
+    try: self.fit(n_epoch, cbs=[ParamScheduler(scheds), *(cbs or [])])
+    finally: del self.rate
 
 # %% ../nbs/50_training.ipynb #rgby-learner
 def rgby_learner(
