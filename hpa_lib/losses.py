@@ -256,7 +256,9 @@ def _named(node:ast.expr, text:str) -> MultiLabelLoss:
     name = call.func.id
     _known("no loss is called", name, list(losses))
     takes = [o for o in inspect.signature(losses[name]).parameters if o != 'thresh']
-    for o in call.keywords: _known(f"{name} has no option", o.arg, takes)
+    given = [o.arg for o in call.keywords]
+    for o in given: _known(f"{name} has no option", o, takes)
+    if len(set(given)) < len(given): raise LossError(f"loss {text!r}: {ast.unparse(node)!r} gives an option more than once")
     loss = losses[name](**{o.arg: _option(o.value, text) for o in call.keywords})
     loss.name = ast.unparse(node)
     return loss
