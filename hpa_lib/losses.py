@@ -13,7 +13,7 @@ import inspect
 from collections.abc import Sequence
 from difflib import get_close_matches
 from functools import partial
-from math import inf
+from math import inf, isfinite
 
 import torch
 import torch.nn.functional as F
@@ -46,15 +46,16 @@ class MultiLabelLoss(nn.Module):
         z = z if z.dtype == torch.float64 else z.float()
         return z, y.to(z.dtype)
 
-# %% ../nbs/42_losses.ipynb #c-6482aa10
-def _choice(name:str, value:str, *choices:str) -> str:
+# %% ../nbs/42_losses.ipynb #c-27e41111
+def _choice(name:str, value:object, *choices:object) -> object:
     "`value`, which must be one of `choices`"
     if value not in choices: raise LossError(f"{name}={value!r}: choose {' or '.join(map(repr, choices))}")
     return value
 
-def _number(name:str, value:float, low:float=0, high:float=inf) -> float:
-    "`value`, which must be a number from `low` to `high`"
-    if not isinstance(value, (int, float)) or not low <= value <= high: raise LossError(f"{name}={value!r}: give a number of {low} or more" + (f" and {high} or less" if high < inf else ""))
+def _number(name:str, value:float, high:float=inf) -> float:
+    "`value`, which must be a finite number from 0 to `high`"
+    if not isinstance(value, (int, float)) or not isfinite(value) or not 0 <= value <= high:
+        raise LossError(f"{name}={value!r}: give a number of 0 or more" + (f" and {high} or less" if high < inf else ""))
     return float(value)
 
 # %% ../nbs/42_losses.ipynb #pointwiseloss
@@ -66,7 +67,7 @@ class PointwiseLoss(MultiLabelLoss):
         thresh:float=.5, # `decodes` calls a class present above it
     ):
         super().__init__(thresh)
-        self.smooth,self.reduce = _number('smooth', smooth, 0, 1),_choice('reduce', reduce, 'sum', 'mean')
+        self.smooth,self.reduce = _number('smooth', smooth, 1),_choice('reduce', reduce, 'sum', 'mean')
     def yes(self, z): raise NotImplementedError(f"{self.name} has no `yes`")
     def no(self, z): raise NotImplementedError(f"{self.name} has no `no`")
     def cells(self, z, y):
@@ -97,10 +98,15 @@ class FocalLoss(PointwiseLoss):
     ):
         super().__init__(smooth, reduce, thresh)
         self.gamma = _number('gamma', gamma)
-        many = isinstance(alpha, Sequence|Tensor) and not isinstance(alpha, str)
-        self.register_buffer('alpha', None if alpha is None else tensor([_number('alpha', float(o), 0, 1) for o in alpha]) if many else tensor([_number('alpha', alpha, 0, 1)]))
+        self.register_buffer('alpha', None if alpha is None else self.weights(alpha))
     def yes(self, z): return self.weight(z, 1) * torch.exp(self.gamma*F.logsigmoid(-z)) * -F.logsigmoid(z)
     def no(self, z): return self.weight(z, 0) * torch.exp(self.gamma*F.logsigmoid(z)) * -F.logsigmoid(-z)
+    def weights(self, alpha):
+        "One number or many as a float32 vector of 0 to 1"
+        try: w = torch.as_tensor(alpha, dtype=torch.float32).reshape(-1)
+        except (TypeError, ValueError): w = torch.empty(0)
+        if not len(w) or not ((w >= 0) & (w <= 1)).all(): raise LossError(f"alpha={alpha!r}: give a number from 0 to 1, or one a class")
+        return w
     def weight(self, z, yes):
         "`alpha` for yes, 1 - `alpha` for no"
         if self.alpha is None: return 1
@@ -118,10 +124,10 @@ class AsymmetricLoss(PointwiseLoss):
         thresh:float=.5, # `decodes` calls a class present above it
     ):
         super().__init__(0., reduce, thresh)
-        self.gamma_yes,self.gamma_no,self.margin = _number('gamma_yes', gamma_yes),_number('gamma_no', gamma_no),_number('margin', margin, 0, .99)
+        self.gamma_yes,self.gamma_no,self.margin = _number('gamma_yes', gamma_yes),_number('gamma_no', gamma_no),_number('margin', margin, .99)
     def yes(self, z): return torch.exp(self.gamma_yes*F.logsigmoid(-z)) * -F.logsigmoid(z)
     def no(self, z):
-        p, m = torch.sigmoid(z), torch.tensor(self.margin).to(z)
+        p, m = torch.sigmoid(z), z.new_tensor(self.margin)
         costs = p > m
         over = torch.where(costs, p - m, .5)                        # any number above 0 will do where nothing is to pay
         return torch.where(costs, over**self.gamma_no * -torch.logaddexp(F.logsigmoid(-z), m.log()), 0.)
@@ -172,7 +178,7 @@ class LovaszLoss(MultiLabelLoss):
         thresh:float=.5, # `decodes` calls a class present above it
     ):
         super().__init__(thresh)
-        self.over,self.symmetric,self.of = _choice('over', over, 'batch', 'classes'),bool(symmetric),_choice('of', of, 'jaccard', 'f1')
+        self.over,self.symmetric,self.of = _choice('over', over, 'batch', 'classes'),_choice('symmetric', symmetric, True, False),_choice('of', of, 'jaccard', 'f1')
     def check(self, z, y):
         "Plain float tensors of one shape, targets 0 or 1"
         z, y = super().check(z, y)
@@ -217,21 +223,24 @@ class SumLoss(MultiLabelLoss):
         if len(terms) != len(weights) or not terms: raise LossError(f"{len(terms)} terms and {len(weights)} weights: give at least one term, and a weight to each")
         other = [k for k,o in terms.items() if not isinstance(o, MultiLabelLoss)]
         if other: raise LossError(f"{', '.join(other)}: a sum is made of losses of this library, which know `cells`")
-        self.names,self.terms,self.weights = list(terms),nn.ModuleList(terms.values()),[_number('weight', o, 1e-12) for o in weights]
+        wrong = [o for o in weights if not (0 < o < inf)]
+        if wrong: raise LossError(f"weight {wrong[0]}: weights are numbers above 0")
+        self.names,self.terms,self.weights = list(terms),nn.ModuleList(terms.values()),[float(o) for o in weights]
     def cells(self, z, y): return sum(w*o.cells(*o.check(z, y)) for w,o in zip(self.weights, self.terms))
 
 # %% ../nbs/42_losses.ipynb #losses-2
 losses = dict(bce=BCELoss, bce_smooth=partial(BCELoss, smooth=.1), focal=FocalLoss, focal_mean=partial(FocalLoss, reduce='mean'), asymmetric=AsymmetricLoss,
-              soft_f1=SoftF1Loss, soft_f1_class=SoftF1ClassLoss, lovasz=LovaszLoss, lovasz_image=partial(LovaszLoss, 'classes', False),
+              soft_f1=SoftF1Loss, soft_f1_class=SoftF1ClassLoss, lovasz=LovaszLoss, lovasz_image=partial(LovaszLoss, over='classes', symmetric=False),
               f1_lovasz=partial(LovaszLoss, of='f1'), hardlog=HardLogLoss,
               focal_f1=lambda: SumLoss(dict(focal=FocalLoss(), soft_f1=SoftF1Loss()), [.5, .5]))
 
 # %% ../nbs/42_losses.ipynb #c-6fc61ff5
 def _known(what:str, name:str, known:Sequence[str]) -> None:
-    "Raises `LossError` with the nearest known name"
+    "Raises `LossError` for an unknown name, with the nearest known one"
     if name in known: return
     near = get_close_matches(str(name), known, n=1)
-    raise LossError(f"{what} {name!r}{f'; did you mean {near[0]!r}?' if near else ''}: choose one of {', '.join(known)}" if known else f"{what} {name!r}: it takes none")
+    hint = f"; did you mean {near[0]!r}?" if near else ""
+    raise LossError(f"{what} {name!r}{hint}: choose one of {', '.join(known)}" if known else f"{what} {name!r}: it has none")
 
 def _option(node:ast.expr, text:str) -> object:
     "A number, a word or a list of numbers"
@@ -239,6 +248,7 @@ def _option(node:ast.expr, text:str) -> object:
     try: return ast.literal_eval(node)
     except ValueError: raise LossError(f"loss {text!r}: {ast.unparse(node)!r} is no number and no word") from None
 
+# %% ../nbs/42_losses.ipynb #c-689f0923
 def _named(node:ast.expr, text:str) -> MultiLabelLoss:
     "A loss from its name, perhaps with options"
     call = node if isinstance(node, ast.Call) else ast.Call(node, [], [])
@@ -246,7 +256,9 @@ def _named(node:ast.expr, text:str) -> MultiLabelLoss:
     name = call.func.id
     _known("no loss is called", name, list(losses))
     takes = [o for o in inspect.signature(losses[name]).parameters if o != 'thresh']
-    for o in call.keywords: _known(f"{name} has no option", o.arg, takes)
+    given = [o.arg for o in call.keywords]
+    for o in given: _known(f"{name} has no option", o, takes)
+    if len(set(given)) < len(given): raise LossError(f"loss {text!r}: {ast.unparse(node)!r} gives an option more than once")
     loss = losses[name](**{o.arg: _option(o.value, text) for o in call.keywords})
     loss.name = ast.unparse(node)
     return loss
