@@ -32,3 +32,4 @@ from hpa_lib.synth import make_atlas  # noqa: F401, the drawing functions have n
 from hpa_lib.tensors import *  # noqa: F403
 from hpa_lib.thresholds import *  # noqa: F403
 from hpa_lib.training import *  # noqa: F403
+from hpa_lib.views import *  # noqa: F403

@@ -22,6 +22,7 @@ from .labels import Vocab
 from .models import Plan, load_model
 from .predict import predict_rows, reduce_views
 from .store import Store, pack
+from .views import get_views
 from .decide import Decision, load_decision
 from .training import use_plan
 
@@ -36,14 +37,17 @@ def save_bundle(
     store:Store, # the store they were trained on: channels, size, pixel size, statistics
     vocab:Vocab, # classes, in the order of the outputs
     decision:Decision, # thresholds for the mean over these weights
-    views:str='dihedral8', # see `hpa_lib.predict.get_views`
-    reduce:str='mean', # over views and folds
+    views:str='dihedral8', # see `hpa_lib.views.get_views`
+    reduce:str='mean', # over the views of a sample; the mean over folds follows, see `hpa_lib.predict.reduce_views`
     about:dict|None=None, # anything worth keeping: run, scores, versions
+    crop:int|None=None, # side the networks see, pixels; None: the store's
 ) -> Path: # the folder
     "Gather weights, vocabulary, normalisation and decision in one folder; written beside and renamed"
     path, weights = Path(path), [Path(o) for o in weights]
     if path.exists(): raise BundleError(f"{path} exists: choose another folder, or delete it first")
     if not weights: raise BundleError("a bundle needs the weights of at least one fold")
+    if crop is not None and not 0 < crop <= store.size: raise BundleError(f"crop of {crop} px from pictures of {store.size}: a crop is not larger than the pictures")
+    get_views(views)                                                     # known, or an error now instead of elsewhere
     part = path.with_name(f'.{path.name}.partial')
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir(parents=True)
@@ -51,7 +55,7 @@ def save_bundle(
     for name,file in zip(names, weights): shutil.copy(file, part/name)
     decision.save(part/'decision.json')
     facts = dict(format=1, weights=names, channels=list(store.channels), size=store.size, pixel_size=store.pixel_size, mean=store.mean.tolist(), std=store.std.tolist(),
-                 names=vocab.names, codes=vocab.codes, vocab=vocab.name, views=views, reduce=reduce, about=about or {})
+                 names=vocab.names, codes=vocab.codes, vocab=vocab.name, views=views, reduce=reduce, about=about or {}) | ({} if crop is None else dict(crop=crop))
     (part/'bundle.json').write_text(json.dumps(facts, indent=1), encoding='utf-8')
     part.rename(path)
     return path
@@ -72,6 +76,7 @@ class Bundle:
         if self.facts.get('format') != 1: raise BundleError(f"{file} is of format {self.facts.get('format')}, this hpa_lib reads format 1: update hpa_lib")
         self.vocab = Vocab(self.facts['names'], self.facts['codes'], self.facts['vocab'])
         self.channels,self.size,self.pixel_size = self.facts['channels'],self.facts['size'],self.facts.get('pixel_size')
+        self.crop = self.facts.get('crop')                                # None: whole pictures, also in older bundles
         self.mean,self.std = (np.array(self.facts[o]) for o in ('mean', 'std'))
         self.decision = load_decision(self.path/'decision.json')
         device = torch.device(device or ('cuda' if torch.cuda.is_available() else 'cpu'))
@@ -93,7 +98,8 @@ def predict_store(self:Bundle,
 
 @patch
 def _probs(self:Bundle, store, rows=None, bs=64, progress=True):
-    return pd.concat([predict_rows(m, store, rows, self.vocab, self.facts['views'], k, self.mean, self.std, bs, progress)
+    crop = self.crop and max(1, round(self.crop*store.size/self.size))        # at another scale the same part of the picture
+    return pd.concat([predict_rows(m, store, rows, self.vocab, self.facts['views'], k, self.mean, self.std, bs, progress, crop)
                       for k,m in enumerate(self.models)], ignore_index=True)
 
 # %% ../nbs/68_bundle.ipynb #bundle-scales
