@@ -69,9 +69,9 @@ class _Work:
     def folds(self) -> range: return range(self.recipe.split.folds)
     def each(self, name) -> tuple: return tuple(Path(f'fold{k}/{name}') for k in self.folds)
 
-# %% ../nbs/86_graph.ipynb #c-3795cdcc
+# %% ../nbs/86_graph.ipynb #c-b698d574
 @patch
-def samples(self:_Work):
+def read(self:_Work):
     if self.pictures.suffix == '.parquet': table = load_samples(self.pictures)
     else:
         parts = ['train', 'test'] if (self.pictures/'train.csv').is_file() and (self.pictures/'test').is_dir() else ['train']
@@ -79,12 +79,12 @@ def samples(self:_Work):
     save_samples(table, self.path/'samples.parquet')
 
 @patch
-def pack(self:_Work):
+def pack_all(self:_Work):
     pack(load_samples(self.path/'samples.parquet'), self.packed, self.recipe.data.size, self.recipe.data.channels, vocab=self.vocab, progress=self.progress, overwrite=True)
 
-# %% ../nbs/86_graph.ipynb #c-a9956c0d
+# %% ../nbs/86_graph.ipynb #c-705541a7
 @patch
-def duplicates(self:_Work):
+def tie(self:_Work):
     store, pairs = Store(self.packed), pd.DataFrame(columns=['id_a', 'id_b'], dtype=object)
     if self.twins != 'none':
         luma = ['luma'] if 'luma' in get_rule(self.twins).radius else None
@@ -94,7 +94,7 @@ def duplicates(self:_Work):
     save_samples(tied.drop(columns=list(sample_channels(tied))), self.path/'tied.parquet')
 
 @patch
-def store(self:_Work) -> Store: # pixels of the store, samples of the run
+def open_store(self:_Work) -> Store: # pixels of the store, samples of the run
     store, tied = Store(self.packed), load_samples(self.path/'tied.parquet')
     if store.samples.id.tolist() != tied.id.tolist(): raise GraphError(f"{self.path/'tied.parquet'} holds other samples than {self.packed}: run the step duplicates")
     store.samples = tied
@@ -110,7 +110,7 @@ def _write(path:Path, facts:dict) -> Path: # JSON, beside, then renamed
     return path
 
 @patch
-def run(self:_Work, **facts) -> Run: # the run folder with this recipe, and with facts added to its manifest
+def open_run(self:_Work, **facts) -> Run: # the run folder with this recipe, and with facts added to its manifest
     old = _read_manifest(self.path) or dict(begun=now(), made_by='steps', **environment())
     _write(self.path/'manifest.json', old | facts)
     save_recipe(self.recipe, self.path/'recipe.toml')
@@ -120,9 +120,9 @@ def run(self:_Work, **facts) -> Run: # the run folder with this recipe, and with
 @patch
 def make_folds(self:_Work):
     with tempfile.TemporaryDirectory(dir=self.path, prefix='.folds') as tmp:
-        made = start_run(self.store(), self.recipe, path=Path(tmp)/'made')
+        made = start_run(self.open_store(), self.recipe, path=Path(tmp)/'made')
         for o in ('folds.parquet', 'leaks.json'): os.replace(made.path/o, self.path/o)
-        self.run(**{k: made.manifest[k] for k in ('store', 'store_hash', 'labels_hash', 'folds_hash')})
+        self.open_run(**{k: made.manifest[k] for k in ('store', 'store_hash', 'labels_hash', 'folds_hash')})
 
 # %% ../nbs/86_graph.ipynb #c-4dca1e20
 def _train_fold(run:Run, store:Store, fold:int, progress:bool=True) -> Path:
@@ -148,10 +148,10 @@ def _predict_fold(run:Run, store:Store, fold:int, progress:bool=True) -> Path:
 @patch
 def train(self:_Work, k):
     (self.path/f'fold{k}/fold.json').unlink(missing_ok=True)
-    _train_fold(self.run(), self.store(), k, self.progress)
+    _train_fold(self.open_run(), self.open_store(), k, self.progress)
 
 @patch
-def predict(self:_Work, k): _predict_fold(self.run(), self.store(), k, self.progress)
+def predict(self:_Work, k): _predict_fold(self.open_run(), self.open_store(), k, self.progress)
 
 # %% ../nbs/86_graph.ipynb #c-db83a58b
 def _save_score(path:Path, table:pd.DataFrame, score:NestedScore) -> None:
@@ -168,22 +168,22 @@ def _load_score(path:Path, scores:dict) -> tuple[pd.DataFrame, NestedScore]: # i
 # %% ../nbs/86_graph.ipynb #c-79a43e25
 @patch
 def decide(self:_Work):
-    table, _, score = decide_run(self.run(), self.store())
+    table, _, score = decide_run(self.open_run(), self.open_store())
     _save_score(self.path, table, score)
 
 @patch
-def submit(self:_Work): submit_run(self.run(), recipe_vocab(self.recipe, self.store()), self.sample)
+def submit(self:_Work): submit_run(self.open_run(), recipe_vocab(self.recipe, self.open_store()), self.sample)
 
 @patch
 def report(self:_Work):
-    run = self.run()
+    run = self.open_run()
     rows, score = _load_score(self.path, run.decision.scores)
     table = reduce_views(run.oof, self.recipe.views.reduce).loc[rows.id].assign(fold=rows.fold.to_numpy()).reset_index()
-    report_run(run, self.store(), table, score)
+    report_run(run, self.open_store(), table, score)
 
 @patch
 def bundle(self:_Work):
-    run, store, v = self.run(), self.store(), self.recipe.views
+    run, store, v = self.open_run(), self.open_store(), self.recipe.views
     shutil.rmtree(self.path/'bundle', ignore_errors=True)
     save_bundle(self.path/'bundle', [self.path/o for o in self.each('model.safetensors')], store, recipe_vocab(self.recipe, store), run.decision, v.names, v.reduce,
                 dict(run=self.path.name, scores=run.decision.scores, **environment()))
@@ -208,12 +208,12 @@ def _pictures_of(table:Path) -> Files: # the files that a samples table refers t
     return Files(f'pictures of {table.name}', tuple(sorted({split_ref(o)[0] for o in refs if not pd.isna(o)})))
 
 def _before_folds(w:_Work) -> list[Step]: # samples, pack and duplicates
-    find = Step('duplicates', w.duplicates, (w.packed, w.packed/'samples.parquet'), ('twins.csv', 'tied.parquet'), settings=dict(split=dict(twins=w.twins)))
+    find = Step('duplicates', w.tie, (w.packed, w.packed/'samples.parquet'), ('twins.csv', 'tied.parquet'), settings=dict(split=dict(twins=w.twins)))
     if w.pictures.suffix == '.zarr': return [find]
     table, labels = w.pictures.suffix == '.parquet', dict(labels=w.vocab.names)
     files = _pictures_of(w.pictures) if table else w.pictures
-    return [Step('samples', w.samples, (w.pictures, files) if table else (files,), ('samples.parquet',), settings=labels | ({} if table else recipe_part(w.recipe, 'data.channels'))),
-            Step('pack', w.pack, ('samples', files), ('pictures.zarr',), settings=labels | recipe_part(w.recipe, 'data.size', 'data.channels')), find]
+    return [Step('samples', w.read, (w.pictures, files) if table else (files,), ('samples.parquet',), settings=labels | ({} if table else recipe_part(w.recipe, 'data.channels'))),
+            Step('pack', w.pack_all, ('samples', files), ('pictures.zarr',), settings=labels | recipe_part(w.recipe, 'data.size', 'data.channels')), find]
 
 def _after_folds(w:_Work) -> list[Step]: # decide, submit, report and bundle
     part, tied, decision = partial(recipe_part, w.recipe), Path('tied.parquet'), Path('decision.json')
@@ -229,6 +229,17 @@ def _fold_steps(w:_Work, k:int) -> list[Step]: # train and predict one fold
     return [Step(f'train{k}', partial(w.train, k), inputs, (weights, f'fold{k}/history.csv', f'fold{k}/fold.json'), settings=recipe_part(w.recipe, 'data', 'model', 'train')),
             Step(f'predict{k}', partial(w.predict, k), (*inputs, weights), (f'fold{k}/oof.parquet',), (f'fold{k}/test.parquet',), recipe_part(w.recipe, 'views.names', 'data.classes'))]
 
+# %% ../nbs/86_graph.ipynb #c-ac02277b
+def _work(recipe:Recipe|str, pictures:str|Path, path:str|Path, vocab:Vocab|str, sample:str|Path|None, progress:bool) -> _Work: # checked
+    recipe = recipe if isinstance(recipe, Recipe) else load_recipe(recipe)
+    w = _Work(recipe, Path(pictures).resolve(), Path(path).resolve(), get_vocab(vocab), None if sample is None else Path(sample).resolve(), progress)
+    _check_work(w)
+    return w
+
+def _all_steps(w:_Work) -> list[Step]: # in order
+    folds = Step('folds', w.make_folds, (w.packed, Path('tied.parquet')), ('folds.parquet', 'leaks.json'), settings=recipe_part(w.recipe, 'split', 'data.classes'))
+    return [*_before_folds(w), folds, *(o for k in w.folds for o in _fold_steps(w, k)), *_after_folds(w)]
+
 # %% ../nbs/86_graph.ipynb #recipe-steps
 def recipe_steps(
     recipe:Recipe|str, # all settings, or the name of a recipe
@@ -239,11 +250,7 @@ def recipe_steps(
     progress:bool=True, # show the bars of each step
 ) -> list[Step]: # samples, pack, duplicates, folds, train0, predict0, ..., decide, submit, report, bundle
     "The steps of a recipe; raises `GraphError` for what cannot go together"
-    recipe = recipe if isinstance(recipe, Recipe) else load_recipe(recipe)
-    w = _Work(recipe, Path(pictures).resolve(), Path(path).resolve(), get_vocab(vocab), None if sample is None else Path(sample).resolve(), progress)
-    _check_work(w)
-    folds = Step('folds', w.make_folds, (w.packed, Path('tied.parquet')), ('folds.parquet', 'leaks.json'), settings=recipe_part(recipe, 'split', 'data.classes'))
-    return [*_before_folds(w), folds, *(o for k in w.folds for o in _fold_steps(w, k)), *_after_folds(w)]
+    return _all_steps(_work(recipe, pictures, path, vocab, sample, progress))
 
 # %% ../nbs/86_graph.ipynb #run-recipe
 def run_recipe(
@@ -256,9 +263,7 @@ def run_recipe(
     progress:bool=True, # say which step is run and why, and show bars
 ) -> Run: # the run folder, its recipe this one
     "Do whatever of the whole way is not up to date; the same call goes on after a stop"
-    recipe, path = recipe if isinstance(recipe, Recipe) else load_recipe(recipe), Path(path)
-    steps = recipe_steps(recipe, pictures, path, vocab, sample, progress)
-    ran = run_steps(steps, path, only, progress)
-    w = _Work(recipe, Path(pictures).resolve(), path, get_vocab(vocab), sample, progress)
-    folds = {k: json.loads(o.read_text(encoding='utf-8')) for k in w.folds if (o := path/f'fold{k}/fold.json').is_file()}
-    return w.run(**dict(finished=now(), folds=folds) if ran else {})
+    w = _work(recipe, pictures, path, vocab, sample, progress)
+    ran = run_steps(_all_steps(w), w.path, only, progress)
+    folds = {k: json.loads(o.read_text(encoding='utf-8')) for k in w.folds if (o := w.path/f'fold{k}/fold.json').is_file()}
+    return w.open_run(**dict(finished=now(), folds=folds, **environment()) if ran else {})

@@ -58,10 +58,10 @@ class Files(NamedTuple):
     name:str # for messages
     paths:tuple # files; one that is missing counts as such
 
-# %% ../nbs/85_steps.ipynb #c-68d2e7b5
+# %% ../nbs/85_steps.ipynb #c-6c94f341
 def _files_identity(files:Files) -> str:
-    paths = sorted(str(o) for o in files.paths)
-    root = os.path.commonpath([os.path.dirname(o) or '.' for o in paths]) if paths else '.'
+    paths = sorted(os.path.abspath(o) for o in files.paths)
+    root = os.path.commonpath([os.path.dirname(o) for o in paths]) if paths else '.'
     return _hash([_facts(o, root) for o in paths])
 
 # %% ../nbs/85_steps.ipynb #step
@@ -281,8 +281,8 @@ def draw_steps(
     rows = {c: [o for o in column if column[o] == c] for c in set(column.values())}
     at = {o: (c, (len(names) - 1)/2 - i) for c,names in rows.items() for i,o in enumerate(names)}
     if ax is None: ax = plt.subplots(figsize=(1.6*len(rows), 1 + .6*max(map(len, rows.values()))), layout='constrained')[1]
-    for a,b in _arrows(upstream): ax.annotate('', at[b], at[a], arrowprops=dict(arrowstyle='-|>', color='.4', shrinkA=22, shrinkB=24))
-    for o,(x,y) in at.items(): ax.text(x, y, o, ha='center', va='center', bbox=dict(boxstyle='round,pad=.4', fc=COLOURS[status[o]], ec='.4'))
+    box = {o: ax.text(x, y, o, ha='center', va='center', bbox=dict(boxstyle='round,pad=.4', fc=COLOURS[status[o]], ec='.4')).get_bbox_patch() for o,(x,y) in at.items()}
+    for a,b in _arrows(upstream): ax.annotate('', at[b], at[a], arrowprops=dict(arrowstyle='-|>', color='.4', patchA=box[a], patchB=box[b]))
     ax.set(xlim=(-.6, len(rows) - .4), ylim=(-max(map(len, rows.values()))/2 - .2, max(map(len, rows.values()))/2 + .2))
     ax.axis('off')
     return ax
