@@ -23,7 +23,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from .losses import get_loss
-from .metrics import MacroF1, MeanAP, valid_focal
+from .metrics import MacroF1, MatchedF1, MeanAP, valid_focal
 from .models import Plan, RGBYNet, body_head_split, plan_for, rgby_model
 from .schedules import Schedule, optimiser
 
@@ -129,7 +129,7 @@ def rgby_learner(
     dls:DataLoaders, # of `store_dls`, or of a DataBlock with `RGBYBlock`
     arch:str|RGBYNet='tf_efficientnet_lite0', # timm name of the body, or a network
     loss_func:str|nn.Module='focal', # name in `hpa_lib.losses`, weighted sum of names, or a loss
-    metrics:list|None=None, # None: focal loss, macro F1 at .5, mean average precision
+    metrics:list|None=None, # None: focal loss, macro F1 at .5 and at matched ratios, mean average precision
     plan:Plan|None=None, # precision and memory order; None: by network and device
     path:str|Path|None=None, # where files are written; None: `dls.path`
     cbs:list|None=None, # further callbacks
@@ -147,7 +147,7 @@ def rgby_learner(
     elif kwargs: raise TypeError(f"{', '.join(kwargs)} would build a network, but one was given: choose one of the two")
     path = Path(path or dls.path)
     path.mkdir(parents=True, exist_ok=True)
-    learn = RGBYLearner(dls, arch, loss_func=get_loss(loss_func), splitter=body_head_split, metrics=metrics or [valid_focal, MacroF1(), MeanAP()], path=path,
+    learn = RGBYLearner(dls, arch, loss_func=get_loss(loss_func), splitter=body_head_split, metrics=metrics or [valid_focal, MacroF1(), MatchedF1(), MeanAP()], path=path,
                         cbs=[StopOnNaN(), *(cbs or [])], opt_func=optimiser(opt_func) if isinstance(opt_func, str) else opt_func, wd=wd)
     use_plan(learn.model.to(dls.device), plan)
     return learn
