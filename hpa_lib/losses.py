@@ -240,7 +240,7 @@ def _known(what:str, name:str, known:Sequence[str]) -> None:
     if name in known: return
     near = get_close_matches(str(name), known, n=1)
     hint = f"; did you mean {near[0]!r}?" if near else ""
-    raise LossError(f"{what} {name!r}{hint}: choose one of {', '.join(known)}" if known else f"{what} {name!r}: it has none")
+    raise LossError(f"{what} {name!r}: choose one of {', '.join(known)}{hint}" if known else f"{what} {name!r}: it has none")
 
 def _option(node:ast.expr, text:str) -> object:
     "A number, a word or a list of numbers"
