@@ -196,7 +196,7 @@ def hard_negatives(
     z:Tensor, # N x C logits
     y:Tensor, # N x C targets; above 0 is a positive
 ) -> Tensor: # N x C bool
-    "The negatives of each class with the highest logits: a few more than there are positives, between about half and .7 of all"
+    "The negatives of each class with the highest logits: about half of them and one more a positive, at most about .7"
     yes = y > 0
     n_pos, n_neg = yes.sum(0), (~yes).sum(0)
     k = torch.minimum(torch.minimum(n_neg, n_pos + (n_neg//2).clamp(min=2)), 7*n_neg//10 + 2)
@@ -223,8 +223,8 @@ class SumLoss(MultiLabelLoss):
         if len(terms) != len(weights) or not terms: raise LossError(f"{len(terms)} terms and {len(weights)} weights: give at least one term, and a weight to each")
         other = [k for k,o in terms.items() if not isinstance(o, MultiLabelLoss)]
         if other: raise LossError(f"{', '.join(other)}: a sum is made of losses of this library, which know `cells`")
-        wrong = [o for o in weights if not (0 < o < inf)]
-        if wrong: raise LossError(f"weight {wrong[0]}: weights are numbers above 0")
+        wrong = [o for o in weights if not (isinstance(o, (int, float)) and 0 < o < inf)]
+        if wrong: raise LossError(f"weight {wrong[0]!r}: weights are numbers above 0")
         self.names,self.terms,self.weights = list(terms),nn.ModuleList(terms.values()),[float(o) for o in weights]
     def cells(self, z, y): return sum(w*o.cells(*o.check(z, y)) for w,o in zip(self.weights, self.terms))
 
@@ -240,13 +240,13 @@ def _known(what:str, name:str, known:Sequence[str]) -> None:
     if name in known: return
     near = get_close_matches(str(name), known, n=1)
     hint = f"; did you mean {near[0]!r}?" if near else ""
-    raise LossError(f"{what} {name!r}{hint}: choose one of {', '.join(known)}" if known else f"{what} {name!r}: it has none")
+    raise LossError(f"{what} {name!r}: choose one of {', '.join(known)}{hint}" if known else f"{what} {name!r}: it has none")
 
 def _option(node:ast.expr, text:str) -> object:
     "A number, a word or a list of numbers"
     if isinstance(node, ast.Name): return node.id
     try: return ast.literal_eval(node)
-    except ValueError: raise LossError(f"loss {text!r}: {ast.unparse(node)!r} is no number and no word") from None
+    except (ValueError, TypeError): raise LossError(f"loss {text!r}: {ast.unparse(node)!r} is no number and no word") from None
 
 # %% ../nbs/42_losses.ipynb #c-689f0923
 def _named(node:ast.expr, text:str) -> MultiLabelLoss:
