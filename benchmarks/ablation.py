@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Where the five solutions contradict each other, measured: one small fixed setting (EfficientNet-Lite0, 80 px, 5 epochs, two grouped
+"""Where the five solutions contradict each other, measured: one small fixed setting (EfficientNet-Lite0, 64 px, 5 epochs, two grouped
 folds, three seeds, which also draw the folds), one thing changed at a time, on single cells (folder `cells256`) and on the synthetic atlas.
 Scores are nested macro F1 and mean average precision of the out-of-fold rows. A difference is paired: both arms have the same folds and
 seeds, and its 95 % interval resamples groups and seeds together. Finished trainings are kept in --work, and the same command goes on.
@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 
 BASE = ['train.opt=adamw', 'train.epochs=5', 'train.lr=2e-3', 'train.bs=16', 'train.keep=0', 'train.log=false', 'train.val_batches=1',
-        'train.augment=dihedral', 'model.hidden=256', 'model.ps=.25', 'data.size=80', 'split.folds=2']
+        'train.augment=dihedral', 'model.hidden=256', 'model.ps=.25', 'data.size=64', 'split.folds=2']
 QUESTIONS = {  # question -> arm -> (changes, view rule, threshold rule); the first arm is what the others are compared to
     'loss': dict(focal=[], bce=['train.loss=bce'], focal_lovasz=['train.loss="0.5*focal + 0.5*lovasz"'], focal_soft_f1=['train.loss=focal_f1']),
     'channels': dict(RGBY=[], RGB=['data.channels=["red", "green", "blue"]']),
@@ -46,15 +46,15 @@ def stores(work: Path, data: Path | None) -> dict:
         made['synthetic'] = lambda: atlas(work, make_atlas, read_samples)
         for name, read in made.items():
             path = work/f'{name}-{len(channels)}.zarr'
-            out[name, len(channels)] = Store(path) if (path/'samples.parquet').is_file() else pack(read(), path, 80, channels, progress=False)
+            out[name, len(channels)] = Store(path) if (path/'samples.parquet').is_file() else pack(read(), path, 64, channels, progress=False)
     return out
 
 
 def atlas(work, make_atlas, read_samples):
     "500 samples to score, and 250 of other antibodies that only train."
     from hpa_lib.samples import join_samples
-    main = read_samples(make_atlas(work/'atlas', n=500, size=80, seed=1, temper=.25, progress=False))
-    more = read_samples(make_atlas(work/'extra', n=250, size=80, seed=2, temper=.25, progress=False))
+    main = read_samples(make_atlas(work/'atlas', n=500, size=64, seed=1, temper=.25, progress=False))
+    more = read_samples(make_atlas(work/'extra', n=250, size=64, seed=2, temper=.25, progress=False))
     more = more.assign(id='extra-' + more.id, source='extra', **{k: 'extra-' + more[k] for k in ('group', 'antibody') if k in more})
     return join_samples(main, more)
 

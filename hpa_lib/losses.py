@@ -30,12 +30,12 @@ class MultiLabelLoss(nn.Module):
         thresh:float=.5, # `decodes` calls a class present above it
     ):
         super().__init__()
-        self.thresh,self.name = thresh,type(self).__name__
+        self.thresh,self.name,self.reduction = thresh,type(self).__name__,'mean'   # fastai sets 'none' where it asks for the loss of each sample
     def cells(self, z, y): raise NotImplementedError(f"{self.name} has no `cells`")
     def per_sample(self, z, y):
         "Loss of each sample: N"
         return self.cells(*self.check(z, y)).sum(1)
-    def forward(self, z, y): return self.per_sample(z, y).mean()
+    def forward(self, z, y): return self.per_sample(z, y).mean() if self.reduction == 'mean' else self.per_sample(z, y)
     def activation(self, z): return torch.sigmoid(z)
     def decodes(self, p): return p > self.thresh
     def check(self, z, y):
