@@ -238,6 +238,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                'hpa_lib.graph._read_manifest': ('graph.html#_read_manifest', 'hpa_lib/graph.py'),
                                'hpa_lib.graph._save_score': ('graph.html#_save_score', 'hpa_lib/graph.py'),
                                'hpa_lib.graph._train_fold': ('graph.html#_train_fold', 'hpa_lib/graph.py'),
+                               'hpa_lib.graph._views': ('graph.html#_views', 'hpa_lib/graph.py'),
+                               'hpa_lib.graph._weights': ('graph.html#_weights', 'hpa_lib/graph.py'),
                                'hpa_lib.graph._work': ('graph.html#_work', 'hpa_lib/graph.py'),
                                'hpa_lib.graph._write': ('graph.html#_write', 'hpa_lib/graph.py'),
                                'hpa_lib.graph.recipe_part': ('graph.html#recipe_part', 'hpa_lib/graph.py'),

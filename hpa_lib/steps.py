@@ -79,6 +79,7 @@ class Step:
     def __post_init__(self):
         for o in ('reads', 'writes', 'maybe'):
             if not isinstance(getattr(self, o), (list, tuple)) or isinstance(getattr(self, o), Files): raise StepError(f"step {self.name}: {o} = {getattr(self, o)!r}: give a tuple")
+            object.__setattr__(self, o, tuple(getattr(self, o)))
         try: object.__setattr__(self, 'settings', json.loads(json.dumps(self.settings)))
         except TypeError as e: raise StepError(f"step {self.name}: settings must be what JSON can hold ({e})") from None
 
