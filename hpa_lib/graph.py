@@ -215,19 +215,29 @@ def _before_folds(w:_Work) -> list[Step]: # samples, pack and duplicates
     return [Step('samples', w.read, (w.pictures, files) if table else (files,), ('samples.parquet',), settings=labels | ({} if table else recipe_part(w.recipe, 'data.channels'))),
             Step('pack', w.pack_all, ('samples', files), ('pictures.zarr',), settings=labels | recipe_part(w.recipe, 'data.size', 'data.channels')), find]
 
-def _after_folds(w:_Work) -> list[Step]: # decide, submit, report and bundle
-    part, tied, decision = partial(recipe_part, w.recipe), Path('tied.parquet'), Path('decision.json')
-    decided, sample = ('oof.parquet', 'decision.json', 'nested.parquet', 'classes.csv'), () if w.sample is None else (w.sample,)
-    return [Step('decide', w.decide, (tied, Path('folds.parquet'), *w.each('oof.parquet')), decided, settings=part('decide', 'views.reduce', 'data.classes')),
-            Step('submit', w.submit, (decision, *w.each('test.parquet'), *sample), maybe=('test.parquet', 'submission_0.5.csv', 'submission.csv'), settings=part('views.reduce', 'data.classes')),
-            Step('report', w.report, (w.packed, tied, 'decide', *w.each('history.csv')), ('report.json', 'report.html'), settings=part('views.reduce', 'data.classes')),
-            Step('bundle', w.bundle, (w.packed, decision, *w.each('model.safetensors')), ('bundle',), settings=part('views', 'data.classes'))]
+# %% ../nbs/86_graph.ipynb #c-3abd886a
+ASKED = ('names', 'epochs') # settings of views that change what a network is asked
+
+def _views(recipe:Recipe, asked:bool) -> dict: return dict(views={k: v for k,v in recipe_part(recipe, 'views')['views'].items() if (k in ASKED) == asked})
+
+def _weights(recipe:Recipe, k:int) -> tuple: # of one fold, the best epoch first
+    kept = recipe.train.keep if isinstance(recipe.train.keep, int) else 1
+    return Path(f'fold{k}/model.safetensors'), *(Path(f'fold{k}/model_{i}.safetensors') for i in range(2, kept + 1))
 
 # %% ../nbs/86_graph.ipynb #c-ad489441
 def _fold_steps(w:_Work, k:int) -> list[Step]: # train and predict one fold
-    inputs, weights = (w.packed, Path('tied.parquet'), Path('folds.parquet')), Path(f'fold{k}/model.safetensors')
-    return [Step(f'train{k}', partial(w.train, k), inputs, (weights, f'fold{k}/history.csv', f'fold{k}/fold.json'), settings=recipe_part(w.recipe, 'data', 'model', 'train')),
-            Step(f'predict{k}', partial(w.predict, k), (*inputs, weights), (f'fold{k}/oof.parquet',), (f'fold{k}/test.parquet',), recipe_part(w.recipe, 'views.names', 'data.classes'))]
+    inputs, (first, *more) = (w.packed, Path('tied.parquet'), Path('folds.parquet')), _weights(w.recipe, k)
+    return [Step(f'train{k}', partial(w.train, k), inputs, (first, f'fold{k}/history.csv', f'fold{k}/fold.json'), more, recipe_part(w.recipe, 'data', 'model', 'train')),
+            Step(f'predict{k}', partial(w.predict, k), (*inputs, first, *more), (f'fold{k}/oof.parquet',), (f'fold{k}/test.parquet',), recipe_part(w.recipe, 'data') | _views(w.recipe, True))]
+
+# %% ../nbs/86_graph.ipynb #c-ed8b3f13
+def _after_folds(w:_Work) -> list[Step]: # decide, submit, report and bundle
+    part, answers, tied, decision = partial(recipe_part, w.recipe), _views(w.recipe, False), Path('tied.parquet'), Path('decision.json')
+    decided, sample = ('oof.parquet', 'decision.json', 'nested.parquet', 'classes.csv'), () if w.sample is None else (w.sample,)
+    return [Step('decide', w.decide, (tied, Path('folds.parquet'), *w.each('oof.parquet')), decided, settings=part('decide', 'data.classes') | answers),
+            Step('submit', w.submit, (decision, *w.each('test.parquet'), *sample), maybe=('test.parquet', 'submission_0.5.csv', 'submission.csv'), settings=part('data.classes') | answers),
+            Step('report', w.report, (w.packed, tied, 'decide', *w.each('history.csv')), ('report.json', 'report.html'), settings=part('data.classes') | answers),
+            Step('bundle', w.bundle, (w.packed, decision, *(o for k in w.folds for o in _weights(w.recipe, k))), ('bundle',), settings=part('views', 'data.classes'))]
 
 # %% ../nbs/86_graph.ipynb #c-ac02277b
 def _work(recipe:Recipe|str, pictures:str|Path, path:str|Path, vocab:Vocab|str, sample:str|Path|None, progress:bool) -> _Work: # checked

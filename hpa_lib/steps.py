@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pandas as pd
+from fastcore.basics import patch
 from filelock import FileLock, Timeout
 
 # %% ../nbs/85_steps.ipynb #steperror
@@ -78,6 +79,7 @@ class Step:
     def __post_init__(self):
         for o in ('reads', 'writes', 'maybe'):
             if not isinstance(getattr(self, o), (list, tuple)) or isinstance(getattr(self, o), Files): raise StepError(f"step {self.name}: {o} = {getattr(self, o)!r}: give a tuple")
+            object.__setattr__(self, o, tuple(getattr(self, o)))
         try: object.__setattr__(self, 'settings', json.loads(json.dumps(self.settings)))
         except TypeError as e: raise StepError(f"step {self.name}: settings must be what JSON can hold ({e})") from None
 
@@ -112,8 +114,9 @@ def _find(steps:Iterable[str], name:str, who:str='') -> str: # the same name, if
     near = get_close_matches(name, steps, n=1)
     raise StepError(f"{who}there is no step {name!r}; " + (f"did you mean {near[0]!r}?" if near else f"there are {', '.join(steps)}"))
 
-# %% ../nbs/85_steps.ipynb #c-ae9f26ae
-def _inputs(self, step:Step) -> Iterator[tuple]: # place of each input, then the input itself and the step that writes it, if one does
+# %% ../nbs/85_steps.ipynb #c-6c123ba4
+@patch
+def _inputs(self:_Graph, step:Step) -> Iterator[tuple]: # place of each input, then the input itself and the step that writes it, if one does
     for o in step.reads:
         if isinstance(o, Files): yield o.name, (o, None)
         elif isinstance(o, str):
@@ -125,7 +128,6 @@ def _inputs(self, step:Step) -> Iterator[tuple]: # place of each input, then the
             if writer is None and inside: raise StepError(f"{step.name} reads the folder {p}, into which {inside} writes: keep what comes from outside apart from what is made")
             if writer is None and not (self.path/p).exists(): raise StepError(f"{step.name} reads {p}, which is not there, and no step writes it: check the path")
             yield p, (p, writer)
-_Graph._inputs = _inputs
 
 # %% ../nbs/85_steps.ipynb #order-steps
 def order_steps(
@@ -153,11 +155,11 @@ def _write_records(path:Path, records:dict) -> None: # beside, then renamed
         f.flush(); os.fsync(f.fileno())
     os.replace(part, path/'steps.json')
 
-# %% ../nbs/85_steps.ipynb #c-ffcf3cc0
-def _identity(self, place:str, what:str|Files|None=None) -> str|None: # looked at once
+# %% ../nbs/85_steps.ipynb #c-35d0e4e4
+@patch
+def known_as(self:_Graph, place:str, what:str|Files|None=None) -> str|None: # looked at once
     if place not in self.known: self.known[place] = _files_identity(what) if isinstance(what, Files) else identity(self.path/place)
     return self.known[place]
-_Graph.identity = _identity
 
 # %% ../nbs/85_steps.ipynb #c-a750d756
 def _flat(o:object, at:str='') -> dict: # {"train": {"lr": 1}} -> {"train.lr": 1}
@@ -168,22 +170,22 @@ def _changes(old:dict, new:dict) -> str: # "train.lr 0.001 -> 0.002"
     a, b = _flat(old), _flat(new)
     return ', '.join(f"{k} {a.get(k, 'unset')} -> {b.get(k, 'unset')}" for k in {**a, **b} if a.get(k, ...) != b.get(k, ...))
 
-# %% ../nbs/85_steps.ipynb #c-c39b0cdf
-def _why(self, name:str, record:dict|None) -> str: # empty when the step is up to date
+# %% ../nbs/85_steps.ipynb #c-9646bff1
+@patch
+def why(self:_Graph, name:str, record:dict|None) -> str: # empty when the step is up to date
     step = self.steps[name]
     if record is None: return 'never done'
     if 'outputs' not in record: return 'begun but not finished'
     if record['version'] != step.version: return f"the step itself changed: version {record['version']} -> {step.version}"
     if record['settings'] != step.settings: return f"settings changed: {_changes(record['settings'], step.settings)}"
-    old, new = record['inputs'], {p: self.identity(p, what) for p,(what,_) in self.inputs[name].items()}
+    old, new = record['inputs'], {p: self.known_as(p, what) for p,(what,_) in self.inputs[name].items()}
     for p in {**new, **old}:
         if old.get(p, ...) != new.get(p, ...):
             writer = self.inputs[name].get(p, (None, None))[1]
             return f"upstream {writer} changed: {p}" if writer else f"input {'changed' if p in old and p in new else 'added' if p in new else 'no longer read'}: {p}"
     for p in self.outputs[name]:
-        if p not in record['outputs'] or self.identity(p) != record['outputs'][p]: return f"output {'changed' if self.identity(p) else 'missing'}: {p}"
+        if p not in record['outputs'] or self.known_as(p) != record['outputs'][p]: return f"output {'changed' if self.known_as(p) else 'missing'}: {p}"
     return ''
-_Graph.why = _why
 
 # %% ../nbs/85_steps.ipynb #plan
 def plan(
@@ -202,7 +204,7 @@ def plan(
 # %% ../nbs/85_steps.ipynb #c-9e1c1869
 def _redo(graph:_Graph, name:str, records:dict) -> float: # seconds it took
     step, begun = graph.steps[name], time.time()
-    inputs = {p: graph.identity(p, what) for p,(what,_) in graph.inputs[name].items()}   # before: what changes meanwhile is seen next time
+    inputs = {p: graph.known_as(p, what) for p,(what,_) in graph.inputs[name].items()}   # before: what changes meanwhile is seen next time
     records[name] = dict(begun=begun)
     _write_records(graph.path, records)
     for p in (graph.path/o for o in step.maybe): shutil.rmtree(p) if p.is_dir() else p.unlink(missing_ok=True)
@@ -210,7 +212,7 @@ def _redo(graph:_Graph, name:str, records:dict) -> float: # seconds it took
     except Exception as e: e.add_note(f"in step {name}"); raise
     for p in [*graph.known]:
         if any(_within(p, q) or _within(q, p) for q in graph.outputs[name]): del graph.known[p]
-    outputs = {p: graph.identity(p) for p in graph.outputs[name]}
+    outputs = {p: graph.known_as(p) for p in graph.outputs[name]}
     lacking = [p for p in (_place(graph.path, o) for o in step.writes) if outputs[p] is None]
     if lacking: raise StepError(f"step {name} came back without having written {', '.join(lacking)}: correct the step, or what it says it writes")
     records[name] = dict(version=step.version, settings=step.settings, inputs=inputs, outputs=outputs, begun=begun, seconds=round(time.time() - begun, 3))

@@ -157,3 +157,11 @@ def test_a_folder_with_test_pictures_is_read_whole(tmp_path):
     (atlas/'test'/f'x{ids[0]}_red.png').touch()
     table = plan(recipe_steps(recipe(), atlas, tmp_path/'run'), tmp_path/'run')
     assert table.why['samples'] == f'input changed: {atlas}' and table.why['pack'] == 'never done'
+
+
+def test_real_pictures_come_to_folds(real, tmp_path):
+    for o in ('samples', 'pack', 'duplicates', 'folds'): run = run_recipe(recipe(), real/'fields512', tmp_path/'run', only=o, progress=False)
+    store = Store(tmp_path/'run/pictures.zarr')
+    assert store.ok.all() and store.size == 32 and sorted(run.folds.id) == sorted(store.samples.id)
+    table = plan(recipe_steps(recipe(), real/'fields512', tmp_path/'run'), tmp_path/'run')
+    assert table.index[table.status == 'done'].tolist() == ['samples', 'pack', 'duplicates', 'folds']

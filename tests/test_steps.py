@@ -147,7 +147,12 @@ def test_a_failure_keeps_what_was_done(tmp_path):
     def steps(b): return [Step('a', lambda: write(tmp_path/'a', 'x'), writes=('a',)), Step('b', b, ('a',), ('b',))]
     with pytest.raises(RuntimeError) as e: run_steps(steps(fail), tmp_path, progress=False)
     assert e.value.__notes__ == ['in step b']
-    assert run_steps(steps(lambda: write(tmp_path/'b', 'y')), tmp_path, progress=False) == ['b']
+    good = steps(lambda: write(tmp_path/'b', 'y'))
+    assert run_steps(good, tmp_path, progress=False) == ['b']
+    (tmp_path/'b').unlink()
+    with pytest.raises(RuntimeError): run_steps(steps(fail), tmp_path, progress=False)
+    write(tmp_path/'b', 'y')                                                        # the right content, but nobody vouches for it
+    assert plan(good, tmp_path).why.to_dict() == {'a': '', 'b': 'begun but not finished'}
 
 
 def test_part_of_a_written_folder_is_an_input(tmp_path):
