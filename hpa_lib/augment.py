@@ -41,9 +41,9 @@ class BatchTransform(RandTransform):
     def encodes(self, x:TensorImage):
         x = x.as_subclass(Tensor)
         if not self.train: return self.calm(x)
-        on = _chosen(len(x), self.p).to(x.device)
+        on = _chosen(len(x), self.p)
         if on.all() or not on.any(): return self.change(x) if on.any() else x
-        out = x.clone()
+        on, out = on.to(x.device), x.clone()
         out[on] = self.change(x[on])
         return out
 
@@ -75,15 +75,16 @@ class BatchDihedral(BatchTransform):
         return out
 
 # %% ../nbs/30_augment.ipynb #sample
-def _grid(n:int, size:int) -> Tensor: # n x size x size x 2: each pixel looks at itself
-    at = (2*torch.arange(size) + 1)/size - 1
+def _grid(n:int, size:int, device:torch.device) -> Tensor: # n x size x size x 2: each pixel looks at itself
+    at = (2*torch.arange(size, device=device) + 1)/size - 1
     return torch.stack(torch.meshgrid(at, at, indexing='xy'), -1).expand(n, -1, -1, -1)
 
 def _moved(xy:Tensor, mats:Tensor) -> Tensor: # n x h x w x 2: coordinates through n x 2 x 3 matrices
+    mats = mats.to(xy)
     return torch.baddbmm(mats[:, None, :, 2], xy.flatten(1, 2), mats[:, :, :2].mT).view(xy.shape)
 
 def _sample(x:Tensor, xy:Tensor, pad:str) -> Tensor: # n x C x h x w: bilinear
-    return F.grid_sample(x, xy.to(x.device, x.dtype), mode='bilinear', padding_mode=pad, align_corners=False)
+    return F.grid_sample(x, xy.to(x.dtype), mode='bilinear', padding_mode=pad, align_corners=False)
 
 # %% ../nbs/30_augment.ipynb #batchwarp
 class BatchWarp(BatchTransform):
@@ -97,7 +98,12 @@ class BatchWarp(BatchTransform):
         if pad not in ('reflection', 'zeros', 'border'): raise AugmentError(f"pad={pad!r}: outside lies 'reflection', 'zeros' or 'border'")
         self.pad = pad
     def where(self, xy, side): raise NotImplementedError
-    def change(self, x): return _sample(x, self.where(_grid(len(x), x.shape[-1]), x.shape[-1]), self.pad)
+    def out(self, side):
+        "Side of what comes out, for pictures of `side` pixels"
+        return side
+    def change(self, x):
+        if x.shape[-1] != x.shape[-2]: raise AugmentError(f"only square pictures can be warped, got {tuple(x.shape[-2:])}: crop or resize first")
+        return _sample(x, self.where(_grid(len(x), self.out(side := x.shape[-1]), x.device), side), self.pad)
 
 # %% ../nbs/30_augment.ipynb #affine-matrices
 def affine_matrices(
@@ -125,7 +131,7 @@ def affine(
 ) -> Tensor: # n x C x size x size
     "Resample every picture of a batch by its own matrix, bilinear, in one step"
     h, w = (size, size) if size else x.shape[-2:]
-    return _sample(x, F.affine_grid(mats, (len(x), x.shape[1], h, w), align_corners=False), pad)
+    return _sample(x, F.affine_grid(mats.to(x.device), (len(x), x.shape[1], h, w), align_corners=False), pad)
 
 # %% ../nbs/30_augment.ipynb #batchaffine
 class BatchAffine(BatchWarp):
@@ -158,7 +164,9 @@ class BatchOptical(BatchWarp):
     ):
         super().__init__(p, pad)
         self.k = k
-    def where(self, xy, side): return xy * (1 + _uniform(len(xy), -self.k, self.k).view(-1, 1, 1, 1) * xy.square().sum(-1, keepdim=True))
+    def where(self, xy, side):
+        k = _uniform(len(xy), -self.k, self.k).view(-1, 1, 1, 1).to(xy)
+        return xy * (1 + k * xy.square().sum(-1, keepdim=True))
 
 # %% ../nbs/30_augment.ipynb #batchelastic
 class BatchElastic(BatchWarp):
@@ -172,7 +180,7 @@ class BatchElastic(BatchWarp):
         super().__init__(p, pad)
         self.strength,self.knots = strength,knots
     def where(self, xy, side):
-        pull = torch.randn(len(xy), 2, self.knots, self.knots) * 2*self.strength
+        pull = torch.randn(len(xy), 2, self.knots, self.knots).to(xy) * 2*self.strength
         return xy + F.interpolate(pull, xy.shape[1:3], mode='bicubic', align_corners=True).movedim(1, -1)
 
 # %% ../nbs/30_augment.ipynb #resized
@@ -210,18 +218,17 @@ class BatchCrop(BatchWarp):
         self.size,self.jitter,self.least = size,jitter,least
     def matrices(self, n, side):
         "A fresh draw of `n` windows"
-        size = self.check(side)
+        size = self.out(side)
         if not self.jitter: return crop_matrices(torch.full((n,), float(size)), torch.randint(side - size + 1, (n, 2)), side)
         sides = _uniform(n, self.least*side if self.least else size, side)
         return crop_matrices(sides, torch.rand(n, 2) * (side - sides)[:, None], side)
-    def check(self, side):
-        "The side of what comes out; raises `AugmentError` where the pictures are smaller"
+    def out(self, side):
+        "Side of what comes out; raises `AugmentError` where the pictures are smaller"
         if side < (self.size or side): raise AugmentError(f"cannot crop {self.size} pixels from pictures of {side}: pack a larger store, or crop less")
         return self.size or side
     def where(self, xy, side): return _moved(xy, self.matrices(len(xy), side))
-    def change(self, x): return affine(x, self.matrices(len(x), x.shape[-1]), self.size, self.pad)
     def calm(self, x):
-        size = self.check(side := x.shape[-1])
+        size = self.out(side := x.shape[-1])
         return resized(x, size) if self.jitter else x[..., (o := (side-size)//2):o+size, o:o+size]
 
 # %% ../nbs/30_augment.ipynb #batchwarps
@@ -237,12 +244,10 @@ class BatchWarps(BatchWarp):
         if not self.pieces or any(isinstance(o, BatchCrop) for o in self.pieces[1:]): raise AugmentError("give at least one warp, and a crop only as the first")
     def where(self, xy, side):
         for piece in reversed(self.pieces):                       # the last piece is the first to look
-            on = _chosen(len(xy), piece.p)
+            on = _chosen(len(xy), piece.p).to(xy.device)
             if on.any(): xy = xy.index_put((on,), piece.where(xy[on], side))
         return xy
-    def change(self, x):
-        size = self.calm(x[:1, :1]).shape[-1]
-        return _sample(x, self.where(_grid(len(x), size), x.shape[-1]), self.pad)
+    def out(self, side): return self.pieces[0].out(side)
     def calm(self, x): return self.pieces[0].calm(x)
 
 # %% ../nbs/30_augment.ipynb #batchgain
