@@ -10,7 +10,7 @@ import json
 import shutil
 import tempfile
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -41,9 +41,13 @@ def save_bundle(
     reduce:str='mean', # over the views of a sample; the mean over folds follows, see `hpa_lib.predict.reduce_views`
     about:dict|None=None, # anything worth keeping: run, scores, versions
     crop:int|None=None, # side the networks see, pixels; None: the store's
+    folds:Sequence[int]|None=None, # the fold of each file, where a fold left several; None: one each
+    reduce_folds:str='mean', # over folds, after the views
 ) -> Path: # the folder
     "Gather weights, vocabulary, normalisation and decision in one folder; written beside and renamed"
     path, weights = Path(path), [Path(o) for o in weights]
+    folds = list(range(len(weights))) if folds is None else list(folds)
+    if len(folds) != len(weights): raise BundleError(f"{len(weights)} files of weights, but folds of {len(folds)}: give one a file")
     if path.exists(): raise BundleError(f"{path} exists: choose another folder, or delete it first")
     if not weights: raise BundleError("a bundle needs the weights of at least one fold")
     if crop is not None and not 0 < crop <= store.size: raise BundleError(f"crop of {crop} px from pictures of {store.size}: a crop is not larger than the pictures")
@@ -55,7 +59,8 @@ def save_bundle(
     for name,file in zip(names, weights): shutil.copy(file, part/name)
     decision.save(part/'decision.json')
     facts = dict(format=1, weights=names, channels=list(store.channels), size=store.size, pixel_size=store.pixel_size, mean=store.mean.tolist(), std=store.std.tolist(),
-                 names=vocab.names, codes=vocab.codes, vocab=vocab.name, views=views, reduce=reduce, about=about or {}) | ({} if crop is None else dict(crop=crop))
+                 names=vocab.names, codes=vocab.codes, vocab=vocab.name, views=views, reduce=reduce, folds=folds, reduce_folds=reduce_folds,
+                 about=about or {}) | ({} if crop is None else dict(crop=crop))
     (part/'bundle.json').write_text(json.dumps(facts, indent=1), encoding='utf-8')
     part.rename(path)
     return path
@@ -100,7 +105,7 @@ def predict_store(self:Bundle,
 def _probs(self:Bundle, store, rows=None, bs=64, progress=True):
     crop = self.crop and max(1, round(self.crop*store.size/self.size))        # at another scale the same part of the picture
     return pd.concat([predict_rows(m, store, rows, self.vocab, self.facts['views'], k, self.mean, self.std, bs, progress, crop)
-                      for k,m in enumerate(self.models)], ignore_index=True)
+                      for k,m in zip(self.facts.get('folds', range(len(self.models))), self.models)], ignore_index=True)
 
 # %% ../nbs/68_bundle.ipynb #bundle-scales
 @patch
@@ -136,7 +141,7 @@ def predict(self:Bundle,
         scales, out = self.scales(store), store.samples[['id', 'status', 'error']].copy()
         if not rescale: _warn_scale(scales, store.ok); table = self.predict_store(store, progress=progress)
         else: table = self._predict_scaled(samples, store, scales, packed, progress)
-        probs = reduce_views(table, self.facts['reduce'])
+        probs = reduce_views(table, self.facts['reduce'], self.facts.get('reduce_folds', 'mean'))
         labels = self.decision.decide(probs)
     out['labels'] = [labels.get(o) for o in out.id]
     return out.join(probs, on='id')

@@ -127,7 +127,10 @@ class SampleLog(TrainingCallback):
         if not hasattr(self.dls.train, 'ids'): raise TypeError("SampleLog needs DataLoaders that know their samples' ids: use hpa_lib.data.store_dls")
         (Path(self.learn.path)/self.folder).mkdir(parents=True, exist_ok=True)
         self.texts = {k: v for ds in (self.dls.train_ds, self.dls.valid_ds) for k,v in label_texts(ds).items()}
-    def before_train(self): self.parts = []
+    def before_train(self):
+        if not self.epoch:                                                  # a new training: no logs of an older one
+            for o in (Path(self.learn.path)/self.folder).glob('epoch_*.parquet'): o.unlink()
+        self.parts = []
     def before_validate(self): self.parts = []
     def after_pred(self):
         z, y = self.pred.detach().as_subclass(Tensor).float(), self.dl.dataset.targs[list(self.dl.idxs)].to(self.pred.device)

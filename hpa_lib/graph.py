@@ -8,32 +8,25 @@ __all__ = ['GraphError', 'recipe_part', 'recipe_steps', 'run_recipe']
 # %% ../nbs/86_graph.ipynb #c-01dae629
 import json
 import os
-import resource
-import shutil
 import tempfile
-import time
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
-from fastai.torch_core import default_device
 from fastcore.basics import patch
 
-from .bundle import save_bundle
 from .duplicates import add_twins, find_twins, get_rule, hash_pictures, inherit_antibodies
 from .images import split_ref
 from .labels import HPA28, Vocab, get_vocab
-from .models import load_model, save_model
-from .predict import predict_rows, reduce_views
+from .predict import reduce_views
 from .recipes import Recipe, load_recipe, save_recipe
-from .runs import Run, decide_run, environment, fit_fold, now, recipe_vocab, report_run, start_run, submit_run
+from .resume import ResumeError
+from .runs import Run, bundle_run, decide_run, environment, now, predict_fold, recipe_vocab, report_run, start_run, submit_run, train_fold
 from .samples import join_samples, load_samples, read_samples, sample_channels, save_samples
 from .steps import Files, Step, run_steps
 from .store import Store, pack
 from .thresholds import NestedScore
-from .training import use_plan
 
 # %% ../nbs/86_graph.ipynb #grapherror
 class GraphError(ValueError):
@@ -64,7 +57,7 @@ class _Work:
     @property
     def packed(self) -> Path: return self.pictures if self.pictures.suffix == '.zarr' else self.path/'pictures.zarr'
     @property
-    def twins(self) -> str: return getattr(self.recipe.split, 'twins', 'verified')
+    def twins(self) -> str: return self.recipe.split.twins
     @property
     def folds(self) -> range: return range(self.recipe.split.folds)
     def each(self, name) -> tuple: return tuple(Path(f'fold{k}/{name}') for k in self.folds)
@@ -124,34 +117,18 @@ def make_folds(self:_Work):
         for o in ('folds.parquet', 'leaks.json'): os.replace(made.path/o, self.path/o)
         self.open_run(**{k: made.manifest[k] for k in ('store', 'store_hash', 'labels_hash', 'folds_hash')})
 
-# %% ../nbs/86_graph.ipynb #c-4dca1e20
-def _train_fold(run:Run, store:Store, fold:int, progress:bool=True) -> Path:
-    "Train one fold; write weights, history, and last `fold.json`"
-    path, begun = run.fold(fold), time.time()
-    learn = fit_fold(store, run.folds, fold, run.recipe, path, progress)
-    save_model(learn.model, path/'model.safetensors')
-    (path/'best.safetensors').unlink(missing_ok=True)
-    return _write(path/'fold.json', dict(seed=run.recipe.train.seed + fold, device=str(learn.dls.device), plan=str(learn.model.plan), train_seconds=time.time()-begun,
-                                         peak_memory_mb=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss//1024))
-
-def _predict_fold(run:Run, store:Store, fold:int, progress:bool=True) -> Path:
-    "Probabilities of a fold's validation rows and of all test rows, by its weights"
-    path, folds, test = run.fold(fold), run.folds, store.samples.is_test.astype(bool)
-    held = set(folds.id[(folds.fold == fold) & folds.get('valid', True)])
-    model = use_plan(load_model(path/'model.safetensors').to(default_device()))
-    for name,rows in dict(oof=store.samples.id.isin(held), test=test).items():
-        rows = np.flatnonzero(store.ok & rows)
-        if len(rows): predict_rows(model, store, rows, recipe_vocab(run.recipe, store), run.recipe.views.names, fold, progress=progress).to_parquet(path/f'{name}.parquet')
-    return path
-
 # %% ../nbs/86_graph.ipynb #c-1dd8a625
 @patch
 def train(self:_Work, k):
-    (self.path/f'fold{k}/fold.json').unlink(missing_ok=True)
-    _train_fold(self.open_run(), self.open_store(), k, self.progress)
+    run, store = self.open_run(), self.open_store()
+    (run.fold(k)/'fold.json').unlink(missing_ok=True)
+    try: train_fold(run, store, k, self.progress)
+    except ResumeError:                                                     # begun with other settings, so begin anew
+        (run.fold(k)/'checkpoint.pt').unlink()
+        train_fold(run, store, k, self.progress)
 
 @patch
-def predict(self:_Work, k): _predict_fold(self.open_run(), self.open_store(), k, self.progress)
+def predict(self:_Work, k): predict_fold(self.open_run(), self.open_store(), k, self.progress)
 
 # %% ../nbs/86_graph.ipynb #c-db83a58b
 def _save_score(path:Path, table:pd.DataFrame, score:NestedScore) -> None:
@@ -178,15 +155,13 @@ def submit(self:_Work): submit_run(self.open_run(), recipe_vocab(self.recipe, se
 def report(self:_Work):
     run = self.open_run()
     rows, score = _load_score(self.path, run.decision.scores)
-    table = reduce_views(run.oof, self.recipe.views.reduce).loc[rows.id].assign(fold=rows.fold.to_numpy()).reset_index()
+    table = reduce_views(run.oof, self.recipe.views.reduce, self.recipe.views.folds).loc[rows.id].assign(fold=rows.fold.to_numpy()).reset_index()
     report_run(run, self.open_store(), table, score)
 
 @patch
 def bundle(self:_Work):
-    run, store, v = self.open_run(), self.open_store(), self.recipe.views
-    shutil.rmtree(self.path/'bundle', ignore_errors=True)
-    save_bundle(self.path/'bundle', [self.path/o for o in self.each('model.safetensors')], store, recipe_vocab(self.recipe, store), run.decision, v.names, v.reduce,
-                dict(run=self.path.name, scores=run.decision.scores, **environment()))
+    run = self.open_run()
+    bundle_run(run, self.open_store(), run.decision)
 
 # %% ../nbs/86_graph.ipynb #c-b6fe3a53
 def _check_work(w:_Work) -> None: # raises `GraphError`
