@@ -268,7 +268,7 @@ def test_whole_network(tmp_path):
     json.dumps(body.config)
     again = load_model(save_model(body, tmp_path/'second.safetensors'))
     assert again.config == body.config
-    with pytest.raises(ModelError, match="the first is .head.7.weight"):
+    with pytest.raises(ModelError, match="the first is .head.7"):
         load_weights(other, file, strict=True)
     with pytest.raises(ModelError, match='build one for the channels of the file'):
         rgby_model('resnet18', channels=['yellow', 'red', 'green', 'blue'], weights=file)
@@ -330,14 +330,14 @@ def test_no_code_is_run(tmp_path):
 
 
 def test_fastai_learner_file(tmp_path):
-    "`learn.save` writes a container with `model`, with and without the optimiser"
+    "`learn.save` without the optimiser writes what can be read; with it, objects of other classes"
     net = rgby_model('resnet18', n_out=3, weights=None, head='linear')
     _, learn = frozen_step(net)
     learn.path = tmp_path
-    for with_opt in (False, True):
-        file = learn.save('stage1', with_opt=with_opt)
-        twin = rgby_model('resnet18', n_out=3, weights=None, head='linear')
-        assert load_weights(twin, file, strict=True).prefix == '' and same(twin.state_dict(), net.state_dict())
+    twin = rgby_model('resnet18', n_out=3, weights=None, head='linear')
+    assert load_weights(twin, learn.save('stage1', with_opt=False), strict=True).prefix == '' and same(twin.state_dict(), net.state_dict())
+    with pytest.raises(ModelError, match='with_opt=False'):
+        load_weights(twin, learn.save('stage1', with_opt=True))
 
 
 def test_files_of_earlier_versions(tmp_path):
