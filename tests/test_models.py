@@ -170,6 +170,20 @@ def test_heads(name):
     assert same(copy.deepcopy(head).state_dict(), head.state_dict())
 
 
+def test_fastai_head():
+    "fastai's own layers, dropouts and biases, but for the bias of zeros at the end; and with its weights its answers"
+    from fastai.vision.learner import create_head
+    reference, head = create_head(16, 5, ps=.4), heads['fastai'](16, 5, ps=.4)
+    kinds = (nn.BatchNorm1d, nn.Dropout, nn.Linear, nn.ReLU)
+    theirs = [repr(o) for o in reference.modules() if isinstance(o, kinds)]
+    assert [repr(o) for o in head if isinstance(o, kinds)] == theirs[:-1] + [theirs[-1].replace('bias=False', 'bias=True')]
+    with torch.no_grad():
+        for a, b in zip(list(head.parameters())[:-1], reference.parameters(), strict=True):
+            a.copy_(b)
+    x = torch.randn(4, 16, 3, 3)
+    torch.testing.assert_close(head.eval()(x), reference.eval()(x))
+
+
 def test_gem():
     "Limits, growth with p, scale, values below zero, and a half-precision map that a plain power would overflow"
     x = torch.rand(3, 4, 5, 5, generator=torch.manual_seed(0)) + .01
