@@ -9,7 +9,11 @@ from hpa_lib.data import *  # noqa: F403
 from hpa_lib.decide import *  # noqa: F403
 from hpa_lib.download import *  # noqa: F403
 from hpa_lib.duplicates import *  # noqa: F403
+<<<<<<< HEAD
 from hpa_lib.graph import *  # noqa: F403
+=======
+from hpa_lib.heads import *  # noqa: F403
+>>>>>>> models
 from hpa_lib.images import *  # noqa: F403
 from hpa_lib.labels import *  # noqa: F403
 from hpa_lib.losses import *  # noqa: F403
@@ -27,11 +31,19 @@ from hpa_lib.scores import *  # noqa: F403
 from hpa_lib.shared_folds import *  # noqa: F403
 from hpa_lib.sources import *  # noqa: F403
 from hpa_lib.splits import *  # noqa: F403
+<<<<<<< HEAD
 from hpa_lib.steps import *  # noqa: F403
+=======
+from hpa_lib.stems import *  # noqa: F403
+>>>>>>> models
 from hpa_lib.store import *  # noqa: F403
 from hpa_lib.submit import *  # noqa: F403
 from hpa_lib.synth import make_atlas  # noqa: F401, the drawing functions have names of their own
 from hpa_lib.tensors import *  # noqa: F403
 from hpa_lib.thresholds import *  # noqa: F403
 from hpa_lib.training import *  # noqa: F403
+<<<<<<< HEAD
 from hpa_lib.views import *  # noqa: F403
+=======
+from hpa_lib.weights import *  # noqa: F403
+>>>>>>> models

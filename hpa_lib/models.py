@@ -80,6 +80,7 @@ class RGBYNet(nn.Module):
 # %% ../nbs/40_models.ipynb #check-filled
 def _check_filled(report:WeightReport, want:Mapping[str, Tensor], firsts:list[str], where:str, strict:bool, least:float) -> None:
     "Raise `ModelError` for too little, too much, or, if strict, anything left over"
+    if not 0 <= least <= 1: raise ModelError(f"least={least}: give the share of the body that must be there, from 0 to 1")
     body = [k for k in want if k.startswith('body.') and not k.endswith('num_batches_tracked')]
     lost = [k for k in body if k not in report.matched]
     if len(lost) > (1 - least)*len(body) or set(lost) & set(firsts):

@@ -32,8 +32,8 @@ def _pickled(path:Path) -> dict:
     "Tensors of a file of `torch.save`, without running its code"
     try: found = torch.load(path, map_location='cpu', weights_only=True)
     except Exception as e:
-        if isinstance(e, pickle.UnpicklingError) and 'unsupported' in str(e).lower():
-            raise ModelError(f"{path} holds more than tensors, and opening it could run code: where you trust it, save `model.state_dict()` alone with torch.save, and give that file") from e
+        if isinstance(e, pickle.UnpicklingError) and 'unsupported global' in str(e).lower():
+            raise ModelError(f"{path} holds more than tensors, and opening it could run code: where you trust it, save `model.state_dict()` alone with torch.save (in fastai: learn.save with with_opt=False), and give that file") from e
         raise ModelError(f"{path} is no readable file of torch.save ({type(e).__name__}): was it copied whole?") from e
     for key in ('state_dict', 'model_state_dict', 'model'):
         if isinstance(found, Mapping) and isinstance(found.get(key), Mapping): found = found[key]
