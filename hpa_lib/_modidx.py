@@ -260,6 +260,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                               'hpa_lib.data.StoreData.__len__': ('data.html#storedata.__len__', 'hpa_lib/data.py'),
                               'hpa_lib.data.StoreData.batch': ('data.html#storedata.batch', 'hpa_lib/data.py'),
                               'hpa_lib.data.StoreData.decode': ('data.html#storedata.decode', 'hpa_lib/data.py'),
+                              'hpa_lib.data.StoreData.items': ('data.html#storedata.items', 'hpa_lib/data.py'),
                               'hpa_lib.data.StoreData.new_empty': ('data.html#storedata.new_empty', 'hpa_lib/data.py'),
                               'hpa_lib.data.batch_transforms': ('data.html#batch_transforms', 'hpa_lib/data.py'),
                               'hpa_lib.data.row_weights': ('data.html#row_weights', 'hpa_lib/data.py'),
