@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['commands', 'hide_groups', 'demo', 'open_samples', 'download', 'pack_cmd', 'duplicates', 'folds_cmd', 'leaks', 'train',
-           'predict', 'write_answer', 'decide', 'blend_cmd', 'submit', 'overview', 'main']
+           'run_cmd', 'steer_cmd', 'predict', 'write_answer', 'decide', 'blend_cmd', 'submit', 'overview', 'main']
 
 # %% ../nbs/90_cli.ipynb #c-e402f7d0
 import inspect
@@ -266,6 +266,63 @@ def train(
     done = train_run(store, load_recipe(recipe, changes), read_folds(folds, labelled) if folds else None, run, fold, sample, not quiet)
     print(_summary(done))
 
+# %% ../nbs/90_cli.ipynb #run-cmd
+def run_cmd(
+    recipe:str, # name or file of a recipe
+    pictures:str=None, # a folder in Kaggle layout, a samples table (.parquet) or a packed store (.zarr); default: a synthetic atlas, drawn beside the run folder
+    path:str=None, # run folder to make or to go on with; default: runs/RECIPE
+    scale:str=None, # overlay of the recipe, such as small
+    only:str=None, # one step alone, such as decide; what it builds on must be up to date
+    plan:store_true=False, # only say what would be done, and why
+    draw:str=None, # also write the graph: .png, or .md for Mermaid text
+    set:Annotated[str, dict(nargs='+')]=None, # change settings of the recipe, for example train.epochs=3
+    n:int=1100, # samples of the synthetic atlas
+    vocab:str='hpa28', # what the label codes of a folder or table mean: hpa28 or z2g10
+    sample:str=None, # sample submission, for order and ids of submission.csv
+    quiet:store_true=False, # no bars
+):
+    "The whole way from pictures to report and bundle; the same command again does only what a change concerns"
+    from hpa_lib.graph import recipe_steps, run_recipe
+    from hpa_lib.recipes import load_recipe
+    from hpa_lib.steps import plan as plan_steps
+    recipe = load_recipe(recipe, set or [], scale)
+    path = Path(path or f'runs/{recipe.name}')
+    pictures = Path(pictures) if pictures else _atlas_table(path.parent, n, recipe.data, quiet)
+    steps = recipe_steps(recipe, pictures, path, vocab, sample, not quiet)
+    if plan: print(plan_steps(steps, path)[['status', 'why']].to_string())
+    else:
+        run = run_recipe(recipe, pictures, path, only, vocab, sample, not quiet)
+        if not only: print(_summary(run))
+    if draw: print(_draw(steps, path, draw))
+
+# %% ../nbs/90_cli.ipynb #c-atlas-table
+def _atlas_table(root, n, data, quiet):
+    "A synthetic atlas with a tenth of its antibodies as test set, drawn once: its samples table"
+    from hpa_lib.samples import read_samples, save_samples
+    from hpa_lib.synth import make_atlas
+    root.mkdir(parents=True, exist_ok=True)
+    name = f'atlas-{n}-{data.size}-{len(data.channels)}'
+    atlas = make_atlas(root/f'atlas-{n}-{data.size}', n=n, size=data.size, temper=.25, cover=10 if n >= 1000 else None, progress=not quiet)
+    return save_samples(hide_groups(read_samples(atlas, channels=data.channels)), root/f'{name}.parquet')
+
+def _draw(steps, path, file):
+    "The graph of the steps as a picture or as Mermaid text"
+    from hpa_lib.steps import draw_steps, mermaid
+    if file.endswith('.md'): Path(file).write_text(f'```mermaid\n{mermaid(steps, path)}\n```\n', encoding='utf-8')
+    else: draw_steps(steps, path).figure.savefig(file, dpi=100)
+    return file
+
+# %% ../nbs/90_cli.ipynb #steer-2
+def steer_cmd(
+    run:str, # folder in which the training writes: RUN/fold0
+    lr:float=None, # hold the learning rate here from the next epoch on
+    restart:store_true=False, # go back to the weights of the best epoch
+    stop:store_true=False, # end the training, with the best epoch
+):
+    "Ask a training that is running for another learning rate, a step back or its end"
+    from hpa_lib.resume import steer
+    print(f"{steer(run, lr, restart, stop)}: will be obeyed when the epoch ends")
+
 # %% ../nbs/90_cli.ipynb #predict-2
 def predict(
     bundle:str, # a bundle, or a run folder that holds one
@@ -423,7 +480,7 @@ def submit(
     if compare: print(compare_submissions(compare, out, vocab).query('changed > 0').to_string())
 
 # %% ../nbs/90_cli.ipynb #commands
-commands = dict(demo=demo, download=download, pack=pack_cmd, duplicates=duplicates, folds=folds_cmd, leaks=leaks, train=train, predict=predict, decide=decide, blend=blend_cmd, submit=submit)
+commands = dict(demo=demo, download=download, pack=pack_cmd, duplicates=duplicates, folds=folds_cmd, leaks=leaks, train=train, run=run_cmd, steer=steer_cmd, predict=predict, decide=decide, blend=blend_cmd, submit=submit)
 
 # %% ../nbs/90_cli.ipynb #overview
 def overview() -> str: # what `hpa` says without a command

@@ -18,6 +18,7 @@ from fastai.data.core import DataLoaders, TfmdDL
 from fastai.data.load import chunked
 from fastai.data.transforms import IntToFloatTensor, MultiCategory, Normalize
 from fastai.torch_core import TensorMultiCategory, default_device
+from fastcore.foundation import L
 from fasttransform import Transform
 
 from .augment import augmentation
@@ -70,6 +71,8 @@ class StoreData:
     def __len__(self): return len(self.rows)
     def __getitem__(self, i): return tuple(o[0] for o in self.batch([i]))
     def new_empty(self): return StoreData(self.store, [], self.classes, self.split_idx)
+    @property
+    def items(self): return self.rows.tolist()                                        # what fastai's Interpretation picks from
     def batch(self, idxs):
         "Pictures n x C x S x S (uint8) and targets n x classes of the items `idxs`, in that order"
         x = torch.from_numpy(self.store.batch(self.rows[list(idxs)]))
@@ -114,8 +117,10 @@ class StoreDL(TfmdDL):
     def create_batches(self, samps):
         for self.idxs in chunked(samps, self.bs, self.drop_last): yield self.dataset.batch(self.idxs)
     def new(self, dataset=None, *args, **kwargs):
-        "A list of pictures becomes a dataset of its own"
-        if isinstance(dataset, (list, tuple, np.ndarray)): dataset = PictureData(dataset, self.dataset)
+        "A list of pictures, or of rows of the store, becomes a dataset of its own"
+        if isinstance(dataset, (list, tuple, L, np.ndarray)):
+            rows = all(np.ndim(o) == 0 for o in dataset)
+            dataset = StoreData(self.dataset.store, dataset, self.dataset.classes) if rows else PictureData(dataset, self.dataset)
         return super().new(dataset, *args, **kwargs)
     @property
     def ids(self): return self.dataset.store.samples.id.to_numpy()[self.dataset.rows[list(self.idxs)]] # of the batch under way
