@@ -89,9 +89,9 @@ class Scripted(Metric):
 class Spy(TrainingCallback):
     "What every step did, after all else has had its say"
     order = 99
-    def before_fit(self): self.rates, self.moms, self.norms, self.free = [], [], [], []
+    def before_fit(self): self.rates, self.speeds, self.norms, self.free = [], [], [], []
     def before_batch(self):
-        if self.training: self.rates.append([h['lr'] for h in self.opt.hypers]); self.moms.append(self.opt.hypers[-1]['mom']); self.free.append([p.requires_grad for p in self.learn.model.parameters()])
+        if self.training: self.rates.append([h['lr'] for h in self.opt.hypers]); self.speeds.append(self.opt.hypers[-1]['mom']); self.free.append([p.requires_grad for p in self.learn.model.parameters()])
     def before_step(self): self.norms.append(torch.cat([p.grad.flatten() for p in self.learn.model.parameters() if p.grad is not None]).norm().item())
 
 
@@ -160,9 +160,9 @@ def test_one_cycle_is_torchs(name):
 
 def test_momentum_falls_where_the_rate_rises(toys):
     for name in ('densenet_pipeline', 'z2g', 'default'):
-        moms = toys(name).spy.moms
+        moms = toys(name).spy.speeds
         assert moms[0] == pytest.approx(.95) and moms[len(moms)//4] == pytest.approx(.85) and moms[-1] > .94
-    for name in ('bestfitting', 'resnet50_rgb'): assert set(toys(name).spy.moms) == {.9}
+    for name in ('bestfitting', 'resnet50_rgb'): assert set(toys(name).spy.speeds) == {.9}
 
 
 def test_epochs_and_frozen_first_one(toys):
@@ -561,7 +561,7 @@ def test_typos_are_named_with_what_was_meant(tmp_path, key, value, named, near, 
         (tmp_path/'r.toml').write_text(f'[{section}]\n{name} = {value}\n' if where == 'file' else f'name = "r"\n[small]\n{key} = {value}\n', encoding='utf-8')
         call = lambda: load_recipe(tmp_path/'r.toml')
     with pytest.raises(RecipeError) as e: call()
-    assert named in str(e.value) and re.search(rf"(did you mean|Input should be) .*\b{near}\b", str(e.value)), str(e.value)
+    assert named in str(e.value) and re.search(rf"(did you mean|Input should be|give a threshold|known are) .*\b{near}\b", str(e.value)), str(e.value)
     if where == 'small': assert '[small]' in str(e.value)
 
 
