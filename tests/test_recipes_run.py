@@ -9,8 +9,9 @@ import pytest
 
 from hpa_lib.bundle import Bundle
 from hpa_lib.graph import run_recipe
+from hpa_lib.labels import HPA28
 from hpa_lib.recipes import load_recipe
-from hpa_lib.runs import fold_weights
+from hpa_lib.runs import fold_weights, recipe_vocab
 from hpa_lib.store import Store
 from hpa_lib.submit import read_submission
 from hpa_lib.synth import make_atlas
@@ -50,10 +51,11 @@ def test_from_pictures_to_submission(atlas, tmp_path, name):
     case, sample = RECIPES[name], atlas/'sample_submission.csv'
     recipe = load_recipe(name, case['changes'], scale='small')
     run = run_recipe(recipe, atlas, tmp_path/'run', sample=sample, progress=False)
-    names = recipe.data.classes or Store(run.path/'pictures.zarr').vocab.names
+    vocab = recipe_vocab(recipe, Store(run.path/'pictures.zarr'))
+    names = vocab.names
     ids, asked = pd.read_csv(sample).Id.tolist(), pd.read_csv(atlas/'train.csv').Id
 
-    assert run.done == [0, 1] and run.recipe == recipe and len(names) == (10 if name == 'z2g' else 28)
+    assert run.done == [0, 1] and run.recipe == recipe and set(names) == set(recipe.data.classes or HPA28) and len(names) == (10 if name == 'z2g' else 28)
     assert Store(run.path/'pictures.zarr').channels == tuple(recipe.data.channels) and len(recipe.data.channels) == (3 if name in ('resnet50_rgb', 'z2g') else 4)
     for k in run.done:
         assert len(fold_weights(run.fold(k))) == (2 if name == 'z2g' else 1) and len(run.history(k)) == recipe.train.epochs
@@ -69,9 +71,7 @@ def test_from_pictures_to_submission(atlas, tmp_path, name):
     for o in ('submission.csv', 'submission_0.5.csv'):
         said = pd.read_csv(run.path/o, dtype=str)
         assert said.Id.tolist() == ids and said.Predicted.notna().all()                              # the sample's order; argmax leaves no row empty
-    allowed = set(Store(run.path/'pictures.zarr').vocab.names) if name != 'z2g' else set(names)
-    assert len(read_submission(run.path/'submission.csv')) == 10
-    assert {o for row in run.decision.decide(Bundle(run.path).decision.probs(pd.read_parquet(run.path/'test.parquet').drop(columns=['fold', 'view']).groupby('id').mean())) for o in row} <= allowed
+    assert {o for row in read_submission(run.path/'submission.csv') for o in row} <= set(names)
     assert json.loads((run.path/'leaks.json').read_text())['group']['leaked'] == 0 and (run.path/'report.html').stat().st_size > 10_000
 
     was, decision = weights(run), (run.path/'decision.json').read_bytes()
