@@ -69,7 +69,7 @@ def main() -> None:
     a = p.parse_args()
     rows = []
     with tempfile.TemporaryDirectory() as tmp:
-        samples = read_samples(make_atlas(Path(tmp)/'atlas', n=a.n, size=a.size, seed=0))
+        samples = read_samples(make_atlas(Path(tmp)/'atlas', n=a.n, size=a.size, seed=0, workers=1))
         store = pack(samples, Path(tmp)/'a.zarr', a.size, progress=False)
         dls = store_dls(store, grouped_folds(samples, n=5), 0, bs=a.bs)
         for loss in a.losses:
