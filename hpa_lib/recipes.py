@@ -15,6 +15,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Annotated, Literal
 
+import numpy as np
 import tomli_w
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -23,7 +24,7 @@ from .duplicates import TWIN_RULES
 from .heads import heads
 from .losses import get_loss
 from .predict import _rule as _reduce_rule
-from .rules import threshold_rule
+from .rules import apply_fallbacks, threshold_rule
 from .sampling import SAMPLING_RULES
 from .schedules import Schedule, optimiser
 from .stems import stems
@@ -60,6 +61,16 @@ def _timm_knows(arch):
     names = timm.list_models()
     if arch not in names: raise ValueError(f"timm knows no {arch!r}; did you mean {', '.join(get_close_matches(arch, names, n=3)) or 'tf_efficientnet_lite0'}?")
 
+# %% ../nbs/80_recipes.ipynb #c-started
+def _start(weights):
+    if Path(weights).suffix in ('.safetensors', '.pth', '.pt'): return
+    near = get_close_matches(weights, ('imagenet', 'none'), n=1)
+    if weights not in ('imagenet', 'none'): raise ValueError((f"did you mean {near[0]!r}? " if near else '') + "A body starts from imagenet, none, or a .safetensors, .pth or .pt file")
+
+def _steps(fallbacks): # a class is known only where there is a store
+    apply_fallbacks(np.zeros((1, 1)), np.zeros((1, 1)), [o for o in fallbacks if not str(o).startswith('class:')])
+    return fallbacks
+
 # %% ../nbs/80_recipes.ipynb #datasettings
 class DataSettings(Section):
     "What is read"
@@ -87,7 +98,7 @@ class ModelSettings(Section):
     head:_tried(_one_of(heads)) = 'concat_pool' # a name in `hpa_lib.heads.heads`
     hidden:Positive = 512 # width of the head's hidden layer, where it has one
     ps:Annotated[float, Field(ge=0, lt=1)] = .5 # dropout in the head
-    weights:str = 'imagenet' # what the body starts from: "imagenet", "none", or a file of weights
+    weights:_tried(_start) = 'imagenet' # what the body starts from: "imagenet", "none", or a file of weights
 
 # %% ../nbs/80_recipes.ipynb #columns
 COLUMNS = ('train_loss', 'valid_loss', 'valid_focal', 'macro_f1', 'matched_f1', 'mean_ap') # of the table of epochs
@@ -141,7 +152,7 @@ class ViewSettings(Section):
 class DecideSettings(Section):
     "How probabilities become labels"
     rule:_tried(threshold_rule) = 'exact' # threshold rule by name, such as "shrunk(10)", see `hpa_lib.rules`
-    fallbacks:list[float|str] = ['argmax'] # tried in turn for a sample without any label: further thresholds, "argmax", a class; empty: it stays without
+    fallbacks:Annotated[list[float|str], AfterValidator(_steps)] = ['argmax'] # tried in turn for a sample without any label: further thresholds, "argmax", "class:NAME"; empty: it stays without
     cap:Positive|None = None # labels a sample has at most
 
 # %% ../nbs/80_recipes.ipynb #recipe
