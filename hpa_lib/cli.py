@@ -252,6 +252,7 @@ def train(
     folds:str=None, # CSV or parquet of id,fold; default: grouped folds by the recipe
     fold:Annotated[int, dict(nargs='+')]=None, # train this fold only (or these)
     classes:str=None, # learn only these classes: codes or names, for example "0 2 25"
+    scale:str=None, # overlay of the recipe, such as small; the store's size and channels stay
     set:Annotated[str, dict(nargs='+')]=None, # change settings of the recipe, for example train.epochs=3
     sample:str=None, # sample submission, for order and ids of submission.csv
     quiet:store_true=False, # no bars
@@ -263,7 +264,7 @@ def train(
     store = _store(store)
     changes = [f'data.size={store.size}', f'data.channels={list(store.channels)}'] + ([f'data.classes="{classes}"'] if classes else []) + (set or [])
     labelled = store.samples[store.samples.labels.notna() & ~store.samples.is_test.astype(bool)]
-    done = train_run(store, load_recipe(recipe, changes), read_folds(folds, labelled) if folds else None, run, fold, sample, not quiet)
+    done = train_run(store, load_recipe(recipe, changes, scale), read_folds(folds, labelled) if folds else None, run, fold, sample, not quiet)
     print(_summary(done))
 
 # %% ../nbs/90_cli.ipynb #run-cmd
