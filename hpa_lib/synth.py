@@ -1182,7 +1182,7 @@ def _write_tables(folder, samples, again, vocab, made, looks):
     write('truth.csv', Id=rows.Id, Target=[vocab.text(o) for o in rows.labels], noise=rows.noise)
     twins = again[['Id', 'twin_of', 'dx', 'dy', 'gain']].to_dict('records')
     have = class_counts(samples.groupby('antibody', sort=False).labels.first().value_counts())
-    truth = {'settings': made, 'antibodies_a_class': {o:int(have.get(o, 0)) for o in vocab}, 'twins': twins, 'looks': looks}
+    truth = {'settings': made, 'codes': vocab.codes, 'antibodies_a_class': {o:int(have.get(o, 0)) for o in vocab}, 'twins': twins, 'looks': looks}
     (folder/'truth.json').write_text(json.dumps(truth, indent=1), encoding='utf-8')
 
 # %% ../nbs/12_synth.ipynb #truth
@@ -1201,7 +1201,7 @@ def read_truth(
     folder = Path(folder)
     if not (folder/'truth.json').exists(): raise SynthError(f"{folder} is no synthetic atlas (no truth.json): make one with `make_atlas`")
     doc = json.loads((folder/'truth.json').read_text(encoding='utf-8'))
-    vocab = get_vocab(doc['settings']['vocab'])
+    vocab = Vocab(doc['settings']['vocab'], doc.get('codes'))
     csv = lambda name: pd.read_csv(folder/name, dtype=str, keep_default_na=False)
     table = csv('truth.csv').merge(csv('train.csv').rename(columns={'Target': 'published'}), on='Id').merge(csv('atlas.csv'), on='Id')
     table['labels'], table['published'] = [pd.Series([vocab.parse(o) for o in table[c]], dtype=object) for c in ('Target', 'published')]
