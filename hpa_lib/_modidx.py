@@ -562,6 +562,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                  'hpa_lib.recipes._is_field': ('recipes.html#_is_field', 'hpa_lib/recipes.py'),
                                  'hpa_lib.recipes._merged': ('recipes.html#_merged', 'hpa_lib/recipes.py'),
                                  'hpa_lib.recipes._one_of': ('recipes.html#_one_of', 'hpa_lib/recipes.py'),
+                                 'hpa_lib.recipes._start': ('recipes.html#_start', 'hpa_lib/recipes.py'),
+                                 'hpa_lib.recipes._steps': ('recipes.html#_steps', 'hpa_lib/recipes.py'),
                                  'hpa_lib.recipes._timm_knows': ('recipes.html#_timm_knows', 'hpa_lib/recipes.py'),
                                  'hpa_lib.recipes._tried': ('recipes.html#_tried', 'hpa_lib/recipes.py'),
                                  'hpa_lib.recipes.check_recipe': ('recipes.html#check_recipe', 'hpa_lib/recipes.py'),

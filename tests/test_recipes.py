@@ -128,7 +128,7 @@ RATES = dict(
     densenet_pipeline=[one_cycle(8e-4, e/80) for e in halves(80)],
     fastai_silver=[one_cycle(1e-3, e/1) for e in halves(1)] + 5*[one_cycle(1e-3, e/8) for e in halves(8)] + [one_cycle(5e-4, e/8) for e in halves(8)],
     z2g=[one_cycle(.01, e/26) for e in halves(26)],
-    default=[one_cycle(2e-3, e/12) for e in halves(12)])
+    default=[one_cycle(2e-3, e/18) for e in halves(18)])
 
 
 @pytest.mark.parametrize('name', SIX)
@@ -140,7 +140,7 @@ def test_rate_of_every_batch_for_body_and_head(toys, name):
 @pytest.mark.parametrize('name,moments', [
     ('densenet_pipeline', {0: 3.2e-5, 10: 4.16e-4, 20: 8e-4, 50: 4.00004e-4, 80: 8e-9}),
     ('z2g', {0: 4e-4, 3.25: 5.2e-3, 6.5: .01, 16.25: 5.00005e-3, 26: 1e-7}),              # the code's max_lr .01, so it starts at 4e-4
-    ('default', {0: 8e-5, 1.5: 1.04e-3, 3: 2e-3, 7.5: 1.00001e-3, 12: 2e-8}),
+    ('default', {0: 8e-5, 2.25: 1.04e-3, 4.5: 2e-3, 11.25: 1.00001e-3, 18: 2e-8}),
     ('fastai_silver', {0: 4e-5, .25: 1e-3, 1: 4e-5, 3: 1e-3, 11: 1e-3, 33: 4e-5, 35: 1e-3, 41: 2e-5, 43: 5e-4, 49: 5e-9})])
 def test_one_cycle_in_figures(name, moments):
     t = load_recipe(name).train
@@ -166,7 +166,7 @@ def test_momentum_falls_where_the_rate_rises(toys):
 
 
 def test_epochs_and_frozen_first_one(toys):
-    assert [len(toys(o).spy.rates)//2 for o in SIX] == [45, 10, 80, 49, 26, 12]
+    assert [len(toys(o).spy.rates)//2 for o in SIX] == [45, 10, 80, 49, 26, 18]
     for name in SIX:
         free, names = toys(name).spy.free, [k for k,_ in toys(name).model.named_parameters()]
         first, later = ({n for n,o in zip(names, row) if not o} for row in (free[0], free[2]))
