@@ -10,12 +10,13 @@ import torch
 import torchvision
 from fastai.callback.training import GradientClip
 from fastai.metrics import Metric
+from fastai.torch_core import TensorImage
 from PIL import Image
 from torch import nn
 
 import hpa_lib.runs
 import hpa_lib.training
-from hpa_lib.augment import (BatchAffine, BatchBlur, BatchColour, BatchCrop, BatchDihedral, BatchElastic, BatchGain, BatchLight, BatchOptical, BatchTiles, BatchWarps)
+from hpa_lib.augment import BatchWarps
 from hpa_lib.callbacks import Accumulate, Averaging, EarlyStop, FreezeBody, History, KeepBest, Plateau, SampleLog, TrainingCallback
 from hpa_lib.decide import Decision
 from hpa_lib.labels import HPA28
@@ -78,7 +79,7 @@ class Toy(RGBYNet):
 
 class Scripted(Metric):
     "Better in epochs 0 to 2, never again"
-    name, value = 'macro_f1', 0.
+    name = 'macro_f1'
     def __init__(self): self.epoch = -1
     def reset(self): self.epoch += 1
     def accumulate(self, learn): pass
@@ -351,18 +352,12 @@ def test_samplers_in_the_training_batches(learners):
 
 # --- augmentation ---
 
-def warp(*pieces): return ('BatchWarps', [*pieces])
-
-
 def described(t): # type and settings of a transform
     kind = type(t).__name__
     if isinstance(t, BatchWarps): return kind, [described(o) for o in t.pieces]
     keys = dict(BatchDihedral=[], BatchCrop=['size', 'jitter', 'least'], BatchAffine=['rotate', 'zoom', 'shear', 'shift'], BatchOptical=['k'], BatchBlur=['sigma'], BatchElastic=['strength', 'knots'],
                 BatchLight=['brightness', 'contrast'], BatchGain=['gain'], BatchTiles=['tiles'], BatchColour=['limits'])[kind]
     return kind, {k: getattr(t, k) for k in keys}, t.p
-
-
-def as_described(*ts): return [described(o) for o in sorted(ts, key=lambda o: o.order)]
 
 
 AUGMENTED = dict(
@@ -390,7 +385,6 @@ def test_validation_sees_pictures_as_they_are(learners, stores, name):
     augs = learn.dls.train.after_batch.fs[1:-1]
     side = 768 if r.data.crop else 64
     x = torch.rand(2, len(r.data.channels), side, side)
-    from fastai.torch_core import TensorImage
     out = TensorImage(x)
     for t in augs: out = t(out, split_idx=1)
     if name == 'bestfitting': want = nn.functional.interpolate(x, (512, 512), mode='bilinear', antialias=True)
