@@ -16,6 +16,7 @@ from hpa_lib.models import ModelError, body_head_split, load_model, load_weights
 from hpa_lib.stems import first_convs, pool_stem, stems, widen_stem
 from hpa_lib.weights import find_prefix, match_state, read_state
 
+pytestmark = pytest.mark.slow
 RGBY = ['red', 'green', 'blue', 'yellow']
 CHANNELS = (RGBY, RGBY[:3], ['green', 'yellow'])
 ARCHS = {'densenet121': 1024, 'densenet169': 1664, 'resnet18': 512, 'resnet34': 512, 'resnet50': 2048, 'resnet101': 2048, 'inception_v3': 2048,
@@ -37,10 +38,9 @@ def plain():
     return timm.create_model('resnet18').state_dict()
 
 
-QUICK = ('densenet121', 'resnet18', 'tf_efficientnet_lite0')
 
 
-@pytest.mark.parametrize('arch', [o if o in QUICK else pytest.param(o, marks=pytest.mark.slow) for o in ARCHS])
+@pytest.mark.parametrize('arch', list(ARCHS))
 def test_bodies(arch, tmp_path):
     "Each body of the solutions, filled from a plain three-channel file, reads 4, 3 and 2 channels, with the stem widened by name"
     torch.manual_seed(0)

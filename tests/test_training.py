@@ -23,6 +23,7 @@ from hpa_lib.training import NonFiniteLoss, rgby_learner
 matplotlib.use('Agg')
 import matplotlib.pyplot as plt  # noqa: E402
 
+pytestmark = pytest.mark.slow
 NAMES = [HPA28.names[i] for i in (0, 2, 25)]
 
 
