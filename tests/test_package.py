@@ -10,7 +10,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 NOTEBOOKS = [o for o in sorted((ROOT/'nbs').rglob('*.ipynb')) if '.ipynb_checkpoints' not in o.parts]
-LIGHT = ['labels', 'samples', 'images', 'synth', 'splits', 'scores', 'thresholds', 'submit', 'recipes', 'cli']
+LIGHT = ['labels', 'samples', 'images', 'synth', 'splits', 'scores', 'thresholds', 'submit', 'cli']
 
 
 def run(code: str) -> str:
