@@ -303,7 +303,8 @@ PROGRAM = textwrap.dedent("""
 def test_killed_and_called_again(server, tmp_path, with_what):
     "Kill it in the middle of a file: finished ones are not asked for again, half ones go on, all bytes are right"
     server.default = dict(body=A, etag='"a"', drip=1000)
-    child = subprocess.Popen([sys.executable, '-c', PROGRAM, server.base, str(tmp_path)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=os.environ)
+    child = subprocess.Popen([sys.executable, '-c', PROGRAM, server.base, str(tmp_path)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=os.environ,
+                             preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))       # a job in the background inherits a shell's deafness to it
     begun = time.monotonic()
     while not (len(list(tmp_path.glob('*.jpg'))) >= 4 and any(o.stat().st_size > 2000 for o in tmp_path.glob('*.partial'))):
         assert time.monotonic() - begun < 60 and child.poll() is None
