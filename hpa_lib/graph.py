@@ -22,7 +22,7 @@ from .labels import HPA28, Vocab, get_vocab
 from .predict import reduce_views
 from .recipes import Recipe, load_recipe, save_recipe
 from .resume import ResumeError
-from .runs import Run, bundle_run, decide_run, environment, now, predict_fold, recipe_vocab, report_run, start_run, submit_run, train_fold
+from .runs import Run, _write_json, bundle_run, decide_run, environment, now, predict_fold, recipe_vocab, report_run, start_run, submit_run, train_fold
 from .samples import join_samples, load_samples, read_samples, sample_channels, save_samples
 from .steps import Files, Step, run_steps
 from .store import Store, pack
@@ -96,16 +96,10 @@ def open_store(self:_Work) -> Store: # pixels of the store, samples of the run
 # %% ../nbs/86_graph.ipynb #c-59422cde
 def _read_manifest(path:Path) -> dict: return json.loads((path/'manifest.json').read_text(encoding='utf-8')) if (path/'manifest.json').is_file() else {}
 
-def _write(path:Path, facts:dict) -> Path: # JSON, beside, then renamed
-    part = path.with_name(f'.{path.name}.partial')
-    part.write_text(json.dumps(facts, indent=1, default=float), encoding='utf-8')
-    part.replace(path)
-    return path
-
 @patch
 def open_run(self:_Work, **facts) -> Run: # the run folder with this recipe, and with facts added to its manifest
     old = _read_manifest(self.path) or dict(begun=now(), made_by='steps', **environment())
-    _write(self.path/'manifest.json', old | facts)
+    _write_json(self.path/'manifest.json', old | facts)
     save_recipe(self.recipe, self.path/'recipe.toml')
     return Run(self.path)
 

@@ -10,7 +10,7 @@ __all__ = ['heads', 'AdaptiveConcatPool', 'GeM', 'AttentionPool', 'concat_pool_h
 from types import MappingProxyType
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 # %% ../nbs/37_heads.ipynb #adaptiveconcatpool
 class AdaptiveConcatPool(nn.Module):

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from fastai.learner import AvgMetric, Metric
+from fastai.learner import Metric
 from torch import Tensor, nn
 
 from .losses import FocalLoss

@@ -6,8 +6,6 @@
 __all__ = ['adjust', 'em_ratios', 'matrix_ratios', 'estimate_ratios', 'expected_thresholds', 'match_ratios']
 
 # %% ../nbs/63_prior_shift.ipynb #c-30210d2f
-from collections.abc import Iterable
-
 import numpy as np
 import pandas as pd
 

@@ -26,7 +26,7 @@ from .losses import get_loss
 from .predict import _rule as _reduce_rule
 from .rules import apply_fallbacks, threshold_rule
 from .sampling import SAMPLING_RULES
-from .schedules import Schedule, optimiser
+from .schedules import Schedule, _near, optimiser
 from .stems import stems
 from .views import get_views
 
@@ -50,10 +50,8 @@ def _tried(use, *more):
 
 def _one_of(names):
     "For `_tried`: the value must be among names"
-    names = list(names)
     def use(value):
-        near = get_close_matches(str(value), names, n=1)
-        if value not in names: raise ValueError(f"did you mean {near[0]!r}?" if near else f"choose one of {', '.join(names)}")
+        if value not in names: raise ValueError(_near(value, names))
     return use
 
 def _timm_knows(arch):

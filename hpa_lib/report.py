@@ -18,7 +18,6 @@ from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
 from .images import composite
-from .labels import Vocab
 from .store import Store
 from .thresholds import NestedScore, threshold_curve
 

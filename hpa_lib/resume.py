@@ -19,7 +19,7 @@ from fastai.optimizer import OptimWrapper
 from fastai.torch_core import to_device
 from fastcore.foundation import L
 
-from .callbacks import TrainingCallback, restart_best
+from .callbacks import TrainingCallback, _beside, restart_best
 from .training import chance, set_chance
 
 # %% ../nbs/53_resume.ipynb #resumeerror
@@ -92,9 +92,7 @@ def steer(
     if not path.is_dir(): raise FileNotFoundError(f"no folder {path}: give the one in which the training writes")
     lines = ([f'lr = {float(lr)!r}'] if lr is not None else []) + [f'{k} = true' for k,v in dict(restart=restart, stop=stop).items() if v]
     _wishes('\n'.join(lines))
-    part = path/'.steer.toml.partial'
-    part.write_text('\n'.join([*lines, f'asked = {time.time_ns()}', '']), encoding='utf-8')
-    part.replace(path/'steer.toml')
+    _beside(path/'steer.toml', lambda o: o.write_text('\n'.join([*lines, f'asked = {time.time_ns()}', '']), encoding='utf-8'))
     return path/'steer.toml'
 
 # %% ../nbs/53_resume.ipynb #wishes
@@ -133,8 +131,6 @@ class SteerByHand(TrainingCallback):
         except ResumeError as e: o = dict(refused=str(e))
         if any(o.get('asked') == r.get('asked') is not None for r in rows): file.unlink(); return   # obeyed, and cut off before it was removed
         if o.get('restart') and not hasattr(self.learn, 'keep_best'): o = dict(refused="steering: restart needs KeepBest")
-        part = self.record.with_name('.steering.json.partial')
-        part.write_text(json.dumps([*rows, dict(epoch=self.epoch) | o], indent=1), encoding='utf-8')
-        part.replace(self.record)
+        _beside(self.record, lambda p: p.write_text(json.dumps([*rows, dict(epoch=self.epoch) | o], indent=1), encoding='utf-8'))
         file.rename(file.with_name('steer.refused.toml')) if 'refused' in o else file.unlink()
         self.obey(o)

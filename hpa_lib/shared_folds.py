@@ -6,8 +6,6 @@
 __all__ = ['leave_out', 'purge', 'closed_folds']
 
 # %% ../nbs/27_shared_folds.ipynb #c-30210d2f
-from collections.abc import Iterable
-
 import numpy as np
 import pandas as pd
 

@@ -28,7 +28,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 from fastcore.basics import patch
-from numpy.random import Generator, SeedSequence, default_rng
+from numpy.random import Generator, default_rng
 from PIL import Image
 from scipy.ndimage import gaussian_filter
 

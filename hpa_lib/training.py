@@ -8,7 +8,6 @@ __all__ = ['NonFiniteLoss', 'StopOnNaN', 'use_plan', 'start_at_prior', 'chance',
 # %% ../nbs/50_training.ipynb #c-e52cd30e
 import random
 from collections.abc import Callable, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
