@@ -51,7 +51,7 @@ def plot_classes(
     ax.plot(t.at_half, y, '|', color='C1', ms=9, label=f'all at .5: {score.at_half:.3f}')
     ax.plot(t.nested, y, 'o', color='C0', label=f'nested {score.nested:.3f}')
     ax.set_yticks(y, [f'{n} ({p})' for n,p in zip(t.index, t.positives)], fontsize=8)
-    ax.set(xlim=(-.02, 1.02), xlabel='F1'); ax.legend(loc='lower right', title='macro F1'); ax.grid(axis='x', alpha=.3)
+    ax.set(xlim=(-.02, 1.02), xlabel='F1'); ax.legend(loc='best', title='macro F1'); ax.grid(axis='x', alpha=.3)
     fig.tight_layout()
     return fig
 
