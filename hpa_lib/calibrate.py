@@ -14,6 +14,7 @@ import pandas as pd
 from fastcore.basics import patch
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from .rules import _calibration
 from .scores import DecisionError, _hot, _probs
 from .thresholds import _names
 
@@ -92,7 +93,7 @@ def plot_reliability(
 class Calibration(BaseModel):
     "One rising curve a class; unknown fields and impossible values are refused"
     model_config = ConfigDict(extra='forbid', frozen=True, strict=True, allow_inf_nan=False)
-    method:Literal['temperature', 'platt', 'beta', 'isotonic'] # kind of the curves
+    method:Literal['temperature', 'platt', 'beta', 'isotonic', 'offset'] # kind of the curves
     coefs:dict[str, Annotated[list[float], Field(min_length=3, max_length=3)]]={} # class name -> a, b, c; not for isotonic
     knots:dict[str, Annotated[list[Annotated[list[float], Field(min_length=2, max_length=2)]], Field(min_length=1)]]={} # class name -> [p, calibrated], rising; isotonic only
     pooled:list[str]=[] # classes that took the curve of all classes together
@@ -152,6 +153,11 @@ def _fit_coefs(p:np.ndarray, y:np.ndarray, method:str, towards:np.ndarray, shrin
     bounds = [(.05, None) if row[0] or row[1] else (None, None) for row in _FREE[method]]
     return minimize(loss, start, jac=True, method='L-BFGS-B', bounds=bounds, options=dict(ftol=1e-12)).x @ free
 
+def _fit_offsets(p:np.ndarray, y:np.ndarray, spread:float) -> list:
+    "a, b, c of each class, a = b the same for all"
+    slope, offsets = _calibration(_logs(p).sum(-1), y, spread)
+    return [[float(slope), float(slope), float(o)] for o in offsets]
+
 def _fit_knots(p:np.ndarray, y:np.ndarray) -> list:
     "The steps of isotonic regression"
     from sklearn.isotonic import IsotonicRegression
@@ -162,16 +168,18 @@ def _fit_knots(p:np.ndarray, y:np.ndarray) -> list:
 def fit_calibration(
     probs:np.ndarray|pd.DataFrame, # N x C, in [0, 1], of samples the network was not trained on
     targs:np.ndarray, # N x C, 0 or 1
-    method:str='platt', # temperature, platt, beta or isotonic
-    least:int=30, # positives and negatives that a class needs for a curve of its own
-    shrink:float=30., # pull of each curve towards the pooled one; 0: none; not for isotonic
+    method:str='platt', # temperature, platt, beta, isotonic or offset
+    least:int=30, # positives and negatives that a class needs for a curve of its own; not for offset
+    shrink:float=30., # pull of each curve towards the pooled one; 0: none; not for isotonic and offset
+    spread:float=1., # how far the classes' offsets may differ, in logits, above 0; offset only
     names:Iterable[str]|None=None, # class names; None: the columns of `probs`, or numbers
 ) -> Calibration: # a curve for every class
     "Learn what the probabilities of each class are worth"
     p = _probs(probs); y = _hot(targs, p.shape); names = [str(o) for o in _names(probs, names)]
-    if method not in Calibration.model_fields['method'].annotation.__args__: raise DecisionError(f"unknown method {method!r}: temperature, platt, beta or isotonic")
-    if least < 0 or not shrink >= 0: raise DecisionError(f"least={least}, shrink={shrink}: neither may be negative")
+    if method not in Calibration.model_fields['method'].annotation.__args__: raise DecisionError(f"unknown method {method!r}: temperature, platt, beta, isotonic or offset")
+    if least < 0 or not shrink >= 0 or not spread > 0: raise DecisionError(f"least={least}, shrink={shrink}, spread={spread}: the first two may not be negative, a spread is above 0")
     if len(set(names)) < len(names): raise DecisionError(f"two classes have the same name among {names[:4]} ...: give each its own")
+    if method == 'offset': return Calibration(method=method, coefs=dict(zip(names, _fit_offsets(p, y, spread))), samples=len(p))
     if method == 'isotonic': fit = lambda p, y, towards: _fit_knots(p, y)
     else: fit = lambda p, y, towards: _fit_coefs(p, y, method, np.array(towards), shrink).tolist()
     pool = fit(p.ravel(), y.ravel(), [1., 1., 0.])
@@ -186,8 +194,9 @@ def cross_fit(
     targs:np.ndarray, # N x C, 0 or 1
     folds:Iterable, # N, the fold of each sample, at least two different ones
     method:str='platt', # and the others: see `fit_calibration`
-    least:int=30, # positives and negatives that a class needs for a curve of its own
+    least:int=30, # positives and negatives that a class needs for a curve of its own; not for offset
     shrink:float=30., # pull of each curve towards the pooled one
+    spread:float=1., # how far the classes' offsets may differ, in logits
 ) -> np.ndarray|pd.DataFrame: # N x C, as `probs`
     "Each sample calibrated by the curves of the other folds"
     p = _probs(probs); y = _hot(targs, p.shape); folds = np.asarray(folds)
@@ -195,5 +204,5 @@ def cross_fit(
         raise DecisionError(f"folds of shape {folds.shape}, values {pd.unique(folds.ravel())[:4]}: give each of the {len(p)} samples a fold, at least two different ones")
     out = np.empty_like(p)
     for k in np.unique(folds):
-        out[folds == k] = fit_calibration(p[folds != k], y[folds != k], method, least, shrink).apply(p[folds == k])
+        out[folds == k] = fit_calibration(p[folds != k], y[folds != k], method, least, shrink, spread).apply(p[folds == k])
     return _like(out, probs)

@@ -13,11 +13,12 @@ from pydantic import ValidationError
 
 from hpa_lib.calibrate import Calibration, brier, cross_fit, ece, ece_per_class, fit_calibration, reliability
 from hpa_lib.labels import HPA28, get_vocab
-from hpa_lib.prior_shift import adjust, em_ratios, estimate_ratios, expected_thresholds, match_ratios, matrix_ratios
+from hpa_lib.prior_shift import adjust, em_ratios, estimate_ratios, match_ratios, matrix_ratios
+from hpa_lib.rules import expected_f1_thresholds
 from hpa_lib.scores import DecisionError, mean_ap
 from hpa_lib.thresholds import apply_thresholds
 
-METHODS = ["temperature", "platt", "beta", "isotonic"]
+METHODS = ["temperature", "platt", "beta", "isotonic", "offset"]
 ROOT = Path(__file__).resolve().parent.parent
 pytestmark = pytest.mark.slow
 
@@ -74,7 +75,7 @@ def test_order_of_rows_does_not_matter(method, seed):
     y, old = both_kinds(y), np.array([.1, .3, .6])
     assert np.array_equal(adjust(p[rows], old, old[::-1]), adjust(p, old, old[::-1])[rows])
     assert np.allclose(em_ratios(p[rows], old), em_ratios(p, old)) and np.array_equal(match_ratios(p[rows], old), match_ratios(p, old))
-    assert np.allclose(expected_thresholds(p[rows]), expected_thresholds(p))
+    assert np.allclose(expected_f1_thresholds(p[rows]), expected_f1_thresholds(p))
 
 
 @settings(max_examples=50, deadline=None)
@@ -120,7 +121,7 @@ def test_what_is_no_probability_is_refused(bad):
     r = [.2, .2, .2]
     for call in (lambda: fit_calibration(worse, y), lambda: c.apply(worse), lambda: cross_fit(worse, y, np.arange(80) % 2), lambda: ece(worse, y), lambda: ece_per_class(worse, y), lambda: brier(worse, y),
                  lambda: reliability(worse[:, 1], y[:, 1]), lambda: adjust(worse, r, r), lambda: em_ratios(worse, r), lambda: matrix_ratios(worse, p, y), lambda: matrix_ratios(p, worse, y),
-                 lambda: estimate_ratios(worse, p, y), lambda: match_ratios(worse, r), lambda: expected_thresholds(worse)):
+                 lambda: estimate_ratios(worse, p, y), lambda: match_ratios(worse, r), lambda: expected_f1_thresholds(worse)):
         with pytest.raises(DecisionError, match=r"\[5, 1\]|probs"):
             call()
 
@@ -162,7 +163,7 @@ def test_expected_thresholds_are_the_best_of_all_cuts(seed):
     p, _ = samples(seed)
     def f1(o, t):
         return 2 * o[o > t].sum() / max((o > t).sum() + o.sum(), 1e-9)
-    for o, t in zip(p.T, expected_thresholds(p)):
+    for o, t in zip(p.T, expected_f1_thresholds(p)):
         assert np.isclose(f1(o, t), max(f1(o, u) for u in np.r_[-1, np.unique(o)]))
 
 
@@ -208,4 +209,4 @@ def test_real_networks_become_more_honest(networks):
 
 def test_the_benchmark_runs(networks, real):
     out = subprocess.run([sys.executable, ROOT / "benchmarks" / "calibrate.py", "--data", real, "--repeats", "1", "--draws", "2", "--concentration", "10"], capture_output=True, text=True, check=True).stdout
-    assert out.count("platt (default)") == 7 and "gain_expected_em" in out
+    assert out.count("platt (default)") == 7 and "gain_over_default" in out
