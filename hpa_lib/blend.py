@@ -183,7 +183,7 @@ def apply(self:Blend,
     _same(tables, self.weights, 'table', 'the set of tables')
     aligned = align_tables({name: tables[name] for name in self.weights})
     first = next(iter(aligned.values()))
-    _same(first.columns, self.classes, 'class', 'the tables')
+    _same(first.columns, self.classes, 'class', 'every table')
     if self.how != 'stack': return blend({k: v[self.classes] for k,v in aligned.items()}, self.how, self.weights)
     into, back = _scale('logit')
     z = sum(into(aligned[k][self.classes]) * pd.Series(self.weights[k]) for k in aligned) + pd.Series(self.bias)

@@ -382,7 +382,7 @@ def decide(
     ids:str=None, # for .npy: CSV with a column Id, a line for each row of the array
     folds:str=None, # CSV or parquet of id,fold; default: the column fold of the table, else grouped folds
     rule:str='default', # threshold rule, such as exact, single or "shrunk(10)"
-    calibrate:str=None, # platt, beta, temperature or isotonic
+    calibrate:str=None, # offset, platt, beta, temperature or isotonic
     blend:str='simplex', # for several tables, weights learned: simplex, hill_climb, stack; or equal ones: mean, logit, rank, max, ...
     fallbacks:str='argmax', # for empty rows, tried in turn, such as ".4,argmax"; none: they stay empty
     cap:int=None, # at most so many labels a row
@@ -466,14 +466,19 @@ def submit(
     sample:str=None, # sample submission, for order and ids
     ids:str=None, # for .npy: CSV with a column Id, a line for each row of the array
     compare:str=None, # another submission: say what changed
+    shift:store_true=False, # estimate how often each class occurs in these rows, and move the decision there; needs one fitted with --calibrate
     vocab:str='hpa28', # whose codes to write
     out:str='submission.csv', # file to write
 ):
     "Turn probabilities into a submission by a decision, and check it"
-    from hpa_lib.decide import load_decision
+    from hpa_lib.decide import load_decision, shift_decision
     from hpa_lib.submit import check_submission, compare_submissions, write_submission
     if not decision: raise ValueError("--decision: give the JSON that says how probabilities become labels; `hpa decide` writes one")
-    labels = load_decision(decision).decide(_tables(probs, ids, vocab if ids else None))
+    tables, how = _tables(probs, ids, vocab if ids else None), load_decision(decision)
+    if shift:
+        how, ratios = shift_decision(how, tables)
+        print(f"{ratios.round(3).to_string()}\n{how.save(Path(out).with_suffix('.decision.json'))}: the decision moved to these ratios")
+    labels = how.decide(tables)
     write_submission(out, labels.index, labels, vocab, sample)
     if sample: check_submission(out, sample, vocab, empty=True)
     n = labels.map(len)

@@ -24,7 +24,7 @@ from .duplicates import TWIN_RULES
 from .heads import heads
 from .losses import get_loss
 from .predict import _rule as _reduce_rule
-from .rules import apply_fallbacks, threshold_rule
+from .rules import DEFAULT_RULE, apply_fallbacks, threshold_rule
 from .sampling import SAMPLING_RULES
 from .schedules import Schedule, _near, optimiser
 from .stems import stems
@@ -149,7 +149,7 @@ class ViewSettings(Section):
 # %% ../nbs/80_recipes.ipynb #decidesettings
 class DecideSettings(Section):
     "How probabilities become labels"
-    rule:_tried(threshold_rule) = 'exact' # threshold rule by name, such as "shrunk(10)", see `hpa_lib.rules`
+    rule:_tried(threshold_rule) = DEFAULT_RULE # threshold rule by name, such as "shrunk(10)", see `hpa_lib.rules`
     fallbacks:Annotated[list[float|str], AfterValidator(_steps)] = ['argmax'] # tried in turn for a sample without any label: further thresholds, "argmax", "class:NAME"; empty: it stays without
     cap:Positive|None = None # labels a sample has at most
 

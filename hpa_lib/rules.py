@@ -103,15 +103,21 @@ def _calibration(
     z:np.ndarray, # N x C, logits
     y:np.ndarray, # N x C, bool
     spread:float, # standard deviation of the offsets of the classes, and of the slope around 1
-) -> tuple[float,np.ndarray]: # slope > 0, offset of each class
+    slope:float|None=None, # given; None: fitted
+) -> tuple[float,np.ndarray]: # slope, at least .01, and offset of each class
     "Logistic regression with one slope, a common offset and an offset a class"
-    def loss(v):
-        u = v[0]*z + v[1] + v[2:]; miss = expit(u) - y; prior = np.r_[v[0] - 1, 0, v[2:]] / spread**2
-        value = np.logaddexp(0, u).sum() - u[y].sum() + (spread*prior)@(spread*prior)/2
-        return value, np.r_[(miss*z).sum(), miss.sum(), miss.sum(0)] + prior
-    free = [(None, None)]*(1 + z.shape[1])
-    found = minimize(loss, np.r_[1., np.zeros(1 + z.shape[1])], jac=True, method='L-BFGS-B', bounds=[(.01, None), *free]).x
-    return found[0], found[1] + found[2:]
+    rest = np.r_[1., np.zeros(1 + z.shape[1])]; pull = np.r_[1, 0, np.ones(z.shape[1])] / spread**2; free = slice(slope is not None, None)
+    def whole(x): return np.r_[[] if slope is None else slope, x]
+    def loss(x):
+        v = whole(x); u = v[0]*z + v[1] + v[2:]; miss = expit(u) - y
+        return np.logaddexp(0, u).sum() - u[y].sum() + pull@(v - rest)**2/2, (np.r_[(miss*z).sum(), miss.sum(), miss.sum(0)] + pull*(v - rest))[free]
+    def hess(x):
+        v = whole(x); w = expit(v[0]*z + v[1] + v[2:]); w *= 1 - w; own, tilt = w.sum(0), (w*z).sum(0)
+        h = np.diag(np.r_[(w*z*z).sum(), own.sum(), own] + pull)
+        h[0,1:], h[1,2:] = np.r_[tilt.sum(), tilt], own
+        return (np.triu(h) + np.triu(h, 1).T)[free,free]
+    found = whole(minimize(loss, rest[free], jac=True, hess=hess, method='trust-exact', options=dict(gtol=1e-6)).x)
+    return (found[0], found[1] + found[2:]) if found[0] >= .01 else _calibration(z, y, spread, .01)
 
 # %% ../nbs/61_rules.ipynb #calibrated-thresholds
 def calibrated_thresholds(

@@ -207,6 +207,32 @@ def test_real_networks_become_more_honest(networks):
         assert all(mean_ap(y[folds == k], q[folds == k]) == mean_ap(y[folds == k], p[folds == k]) for k in range(5)), name
 
 
+def test_ratios_of_real_outputs_are_found(networks, monkeypatch):
+    "Twelve draws: the error of the ratios is at most half of that of the old ones, and F1 does not fall"
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    from calibrate import shift_table
+    models, y = networks
+    table = shift_table({k: models[k] for k in ("inceptionv3_800_score", "xception_512_score")}, y, 15, [10, 30], 12, "offset")
+    assert (table.em_part <= .5).all() and (table.f1_expected_em > table.f1_exact).all()
+    mean = table[table.model == "mean"]
+    assert (mean.f1_expected_em > mean.f1_default - .01).all()
+
+
+def test_offsets_are_one_slope_and_what_few_labels_insist_on():
+    rng = np.random.default_rng(9)
+    y = rng.random((400, 3)) < [.4, .4, .01]
+    z = 2 * rng.normal(size=y.shape) + 4 * (y - .5) + np.log([.4 / .6, .4 / .6, .01 / .99])
+    p = 1 / (1 + np.exp(-2 * (z + [0., 1., 0.])))                  # twice too sure, the second class also too high
+    c = fit_calibration(p, y, "offset", names=["right", "high", "few"])
+    assert len({o[0] for o in c.coefs.values()}) == 1 and abs(c.coefs["few"][0] - .5) < .1 and not c.pooled
+    assert c.coefs["right"][2] - c.coefs["high"][2] > .5
+    free, held = (fit_calibration(p, y, "offset", spread=o) for o in (100., .01))
+    assert np.allclose(free.apply(p).mean(0), y.mean(0), atol=1e-3)   # with offsets of their own, what is promised is what is there
+    assert np.ptp([o[2] for o in held.coefs.values()]) < .01          # held, there is one offset
+    none = fit_calibration(p, y & [True, True, False], "offset")      # a class without positives: a finite curve that rises
+    assert np.isfinite(none.coefs["2"]).all() and none.apply(p)[:, 2].mean() < c.apply(p)[:, 2].mean()
+
+
 def test_the_benchmark_runs(networks, real):
     out = subprocess.run([sys.executable, ROOT / "benchmarks" / "calibrate.py", "--data", real, "--repeats", "1", "--draws", "2", "--concentration", "10"], capture_output=True, text=True, check=True).stdout
     assert out.count("platt (default)") == 7 and "gain_over_default" in out

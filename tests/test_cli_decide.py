@@ -49,6 +49,23 @@ def test_decide_and_submit(files):
     assert labels.index.tolist() == pd.read_csv(files / "sample.csv").Id.tolist() and labels.map(len).between(1, 5).all()
 
 
+def test_a_decision_moves_to_the_ratios_of_the_rows(files):
+    "Two thirds of the rows without the most frequent class are taken out: it is seen, and fewer rows lack it"
+    table = pd.read_parquet(files / "a.parquet").set_index("id")
+    often = table.columns[0]
+    some = table[(table[often] > .5) | (np.arange(len(table)) % 3 == 0)]
+    some.reset_index().to_parquet(files / "some.parquet")
+    hpa("decide", files / "a.parquet", "--labels", files / "train.csv", "--calibrate", "offset", "--out", files / "off.json")
+    text = hpa("submit", files / "some.parquet", "--decision", files / "off.json", "--shift", "--out", files / "moved.csv")
+    moved, plain = (json.loads((files / o).read_text()) for o in ("moved.decision.json", "off.json"))
+    old, new = moved["prior"][often]
+    assert f"{new:.3f}" in text and new > 1.2 * old and not moved["scores"] and not plain["prior"] and moved["calibration"] == plain["calibration"]
+    assert len(read_submission(files / "moved.csv")) == len(some)
+    hpa("decide", files / "a.parquet", "--labels", files / "train.csv", "--out", files / "bare.json")
+    assert "calibrate='offset'" in hpa("submit", files / "some.parquet", "--decision", files / "bare.json", "--shift", "--out", files / "no.csv", status=2)
+    assert not (files / "no.csv").exists()
+
+
 def test_blend_matches_rows_by_id(files):
     hpa("blend", files / "a.parquet", files / "b.npy", "--ids", files / "b_ids.csv", "--weights", "a=1,b=3", "--out", files / "ab.csv")
     ab, a = (o.set_index("id") for o in (pd.read_csv(files / "ab.csv"), pd.read_parquet(files / "a.parquet")))

@@ -9,7 +9,8 @@ from hypothesis.extra import numpy as hnp
 from hpa_lib.labels import HPA28, Vocab
 from hpa_lib.scores import DecisionError, class_counts, counts_f1, macro_f1
 from hpa_lib.splits import SplitError, check_folds, fold_balance, grouped_folds, leak_report
-from hpa_lib.decide import Decision, fit_decision, load_decision
+from hpa_lib.decide import Decision, fit_decision, load_decision, shift_decision
+from hpa_lib.prior_shift import adjust, em_ratios
 from hpa_lib.thresholds import apply_thresholds, best_threshold, bootstrap_f1, fit_thresholds, nested_score
 
 COARSE = st.sampled_from([0., 1e-300, .1, .25, .5, np.nextafter(.5, 1), .75, 1.])
@@ -162,3 +163,33 @@ def test_folds_never_cut(groups, n, seed):
     assert sorted(folds.fold.unique()) == list(range(n))     # no fold is empty
     balance = fold_balance(samples, folds, Vocab(HPA28.names[:6]))
     assert (balance.worst <= 2 * balance.allowed + 1e-9).all()
+
+
+@pytest.mark.parametrize("blend", [None, "mean"])
+def test_a_shifted_decision(tmp_path, blend):
+    "Ratios are those of `em_ratios`, probabilities those of Bayes' rule; rows and columns may come in any order"
+    rng, names = np.random.default_rng(3), ["a", "b", "c"]
+    def look(share, n):
+        y = rng.random((n, 3)) < share
+        z = 2 * rng.normal(size=y.shape) + 4 * (y - .5) + np.log([.3 / .7, .1 / .9, .02 / .98])
+        return pd.DataFrame(1 / (1 + np.exp(-z)), columns=names, index=[f"s{i}" for i in range(n)]).rename_axis("id"), y
+    table, y = look([.3, .1, .02], 2000)
+    samples = pd.DataFrame(dict(id=table.index, labels=Vocab(names).decode(y), group=table.index))
+    new, truth = look([.1, .4, .02], 1500)
+    pack = (lambda t: {"m": t, "n": t}) if blend else (lambda t: t)
+    def folded(t): return t.assign(fold=np.arange(len(t)) % 4)
+    decision, _ = fit_decision(pack(folded(table)), samples, draws=5, calibrate="offset", blend=blend)
+    moved, ratios = shift_decision(decision, pack(new), n=50)
+    p = decision.calibration.apply(new)
+    assert np.allclose(list(decision.ratios.values()), decision.calibration.apply(table).mean())
+    assert np.allclose(ratios.ratio, em_ratios(p, list(decision.ratios.values())))
+    assert np.allclose(moved.probs(pack(new)), adjust(p, ratios.old, ratios.ratio))
+    assert (abs(ratios.ratio - truth.mean(0)) < .03).all() and ((ratios.low <= ratios.ratio) & (ratios.ratio <= ratios.high)).all()
+    assert macro_f1(truth, moved.hard(pack(new))) > macro_f1(truth, decision.hard(pack(new)))
+    assert moved.scores == {} and load_decision(moved.save(tmp_path / "d.json")) == moved
+    again, _ = shift_decision(moved, pack(new[["c", "a", "b"]].iloc[::-1]), n=50)
+    assert np.allclose(list(again.thresholds.values()), list(moved.thresholds.values())) and list(again.thresholds) == list(moved.thresholds)
+    with pytest.raises(DecisionError, match="lacks (the )?class"):
+        shift_decision(decision, pack(new[["a", "b"]]))
+    with pytest.raises(DecisionError, match="calibrate='offset'"):
+        shift_decision(Decision(thresholds=dict(a=.5)), new[["a"]])

@@ -24,7 +24,7 @@ from hpa_lib.models import RGBYNet
 from hpa_lib.predict import reduce_views
 from hpa_lib.recipes import RecipeError, load_recipe, recipe_names, save_recipe
 from hpa_lib.resume import SteerByHand
-from hpa_lib.rules import threshold_rule
+from hpa_lib.rules import DEFAULT_RULE, calibrated_thresholds, threshold_rule
 from hpa_lib.runs import fit_fold, recipe_callbacks, recipe_learner
 from hpa_lib.samples import read_samples
 from hpa_lib.sampling import sampling_weights
@@ -482,13 +482,14 @@ def fixed_case(n=400, c=6):
 
 def test_rules():
     p, y = fixed_case()
-    assert [load_recipe(o).decide.rule for o in SIX] == ['ratio', 'single', 'soft_f1', 'exact', 'fixed(0.5)', 'exact']
+    assert [load_recipe(o).decide.rule for o in SIX] == ['ratio', 'single', 'soft_f1', 'exact', 'fixed(0.5)', DEFAULT_RULE]
     fitted = {o: np.asarray(threshold_rule(load_recipe(o).decide.rule)(p, y)) for o in SIX}
     np.testing.assert_array_equal((p > fitted['bestfitting']).sum(0), y.sum(0))                         # as many as in training
     f1 = lambda t: np.array([2*((q > t_) & (b == 1)).sum()/((q > t_).sum() + b.sum()) for q,b,t_ in zip(p.T, y.T, np.broadcast_to(t, 6))])
     assert len(set(fitted['resnet50_rgb'])) == 1 and f1(fitted['resnet50_rgb'][0]).mean() >= max(f1(t).mean() for t in np.linspace(0, 1, 101)) - 1e-9
     every = [max(2*((q > t) & (b == 1)).sum()/((q > t).sum() + b.sum()) for t in [-1, *q[q < q.max()]]) for q,b in zip(p.T, y.T)]
-    for o in ('fastai_silver', 'default'): np.testing.assert_allclose(f1(fitted[o]), every)
+    np.testing.assert_allclose(f1(fitted['fastai_silver']), every)
+    np.testing.assert_array_equal(fitted['default'], calibrated_thresholds(p, y)); assert (f1(fitted['default']) > .75*np.array(every)).all()
     assert len(set(fitted['densenet_pipeline'].round(6))) == 6 and (f1(fitted['densenet_pipeline']) > .7*np.array(every)).all()
 
 
