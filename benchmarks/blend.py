@@ -2,6 +2,7 @@
 """What is a blend worth? Single tables and blends of them, side by side, on samples with known labels.
 
     python benchmarks/blend.py --data FOLDER             # test_probs/*.npy and labels_dev.csv, tables/kaggle_sample_submission.csv.gz
+    python benchmarks/blend.py --data FOLDER --rule exact   # thresholds by another rule than the library's
     python benchmarks/blend.py --data FOLDER --least 10  # F1 and precision of classes with 10 positives or more only
     python benchmarks/blend.py --data FOLDER --repeats 10 --draws 2000 --out blend.csv
 
@@ -20,6 +21,7 @@ import pandas as pd
 
 from hpa_lib.blend import blend, hill_climb, log_loss, nested_blend, paired_f1, read_probs, simplex_weights, stack, target_table
 from hpa_lib.labels import HPA28
+from hpa_lib.rules import DEFAULT_RULE, threshold_rule
 from hpa_lib.scores import macro_f1, mean_ap
 from hpa_lib.splits import grouped_folds
 
@@ -53,7 +55,7 @@ def ways(tables: dict, targs: pd.DataFrame) -> dict:
     return out | {k: (known, how) for k, how in FITTED.items()}
 
 
-def measure(each: dict, targs: pd.DataFrame, repeats: int, draws: int, least: int) -> pd.DataFrame:
+def measure(each: dict, targs: pd.DataFrame, repeats: int, draws: int, least: int, rule: str) -> pd.DataFrame:
     samples = pd.DataFrame(dict(id=targs.index, labels=HPA28.decode(targs), group=targs.index))
     folds = [grouped_folds(samples, n=5, seed=s).set_index("id").fold for s in range(repeats)]
     often = np.flatnonzero(targs.sum() >= least)
@@ -61,7 +63,7 @@ def measure(each: dict, targs: pd.DataFrame, repeats: int, draws: int, least: in
     rows, hard = {}, {}
     for name, (tables, how) in each.items():
         begun = time.perf_counter()
-        runs = [nested_blend(tables, targs, f, how) for f in folds]
+        runs = [nested_blend(tables, targs, f, how, threshold_rule(rule)) for f in folds]
         hard[name] = np.stack([o.hard.iloc[:, often] for o in runs])
         scores = [macro_f1(scored, h) for h in hard[name]]
         rows[name] = dict(nested=np.mean(scores), std=np.std(scores), mean_ap=np.mean([mean_ap(scored, o.probs.iloc[:, often]) for o in runs]),
@@ -82,12 +84,13 @@ def main() -> None:
     p.add_argument("--repeats", type=int, default=10)
     p.add_argument("--draws", type=int, default=1000, help="of the bootstrap")
     p.add_argument("--least", type=int, default=0, help="positives that a class needs to be scored")
+    p.add_argument("--rule", default=DEFAULT_RULE, help="threshold rule, for tables and blends alike")
     p.add_argument("--out", type=Path, help="CSV, one row a table or blend")
     a = p.parse_args()
     tables, targs = read(a.data)
     each = ways(tables, targs)
-    table = measure(each, targs, a.repeats, a.draws, a.least)
-    print(f"{len(targs)} samples, {(targs.sum() >= max(a.least, 1)).sum()} classes scored, 5 folds x {a.repeats}; best single table: {table.attrs['best']}")
+    table = measure(each, targs, a.repeats, a.draws, a.least, a.rule)
+    print(f"{len(targs)} samples, {(targs.sum() >= max(a.least, 1)).sum()} classes scored, 5 folds x {a.repeats}, thresholds by {a.rule}; best single table: {table.attrs['best']}")
     print(f"{'':28}{'nested':>8}{'std':>7}{'AP':>8}{'logloss':>9}   to best single   to chosen single  s")
     for name, o in table.iterrows():
         print(f"{name:28}{o.nested:8.4f}{o['std']:7.4f}{o.mean_ap:8.4f}{o.log_loss:9.4f}   {o.to_best:+.4f} ± {o.best_se:.4f} {o.to_chosen:+.4f} ± {o.chosen_se:.4f}  {o.seconds:.2f}")

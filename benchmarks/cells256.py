@@ -2,7 +2,7 @@
 """Single cells of five classes (folder `cells256` in Kaggle layout with groups.csv): `hpa pack` and `hpa train`, several seeds,
 on the folds of scikit-learn's StratifiedGroupKFold(5, shuffle=True, random_state=0). With --reference SCRIPT that script is run too
 (a plain fastai training on the same folds), so that scores and seconds are measured side by side; the difference in nested macro F1 is
-paired, with its 95 % interval over groups and seeds. The script must leave `df` (Id), `vocab` (codes) and `oof` (probabilities).
+paired, with its 95 % interval over groups and seeds, both decided by the library's rule. The script must leave `df` (Id), `vocab` (codes) and `oof` (probabilities).
 
     python benchmarks/cells256.py --data FOLDER [--seeds 0 1 2] [--reference SCRIPT] [--out results.csv]
 """
@@ -49,10 +49,11 @@ pd.DataFrame(g['oof'], columns=[str(o) for o in g['vocab']]).assign(id=g['df'].I
 
 def decided(probs: pd.DataFrame, store, folds: pd.DataFrame) -> tuple:
     "Targets, nested decisions, probabilities, groups and score of id x class probabilities, in order of the ids."
+    from hpa_lib.rules import DEFAULT_RULE, threshold_rule
     from hpa_lib.thresholds import nested_score
     probs = probs.sort_index()
     rows, vocab = store.samples.set_index('id').loc[probs.index], store.vocab.subset(list(probs.columns))
-    score = nested_score(probs, vocab.multi_hot(vocab.only(rows.labels)), folds.set_index('Id').fold.astype(int).loc[probs.index].to_numpy())
+    score = nested_score(probs, vocab.multi_hot(vocab.only(rows.labels)), folds.set_index('Id').fold.astype(int).loc[probs.index].to_numpy(), fit=threshold_rule(DEFAULT_RULE))
     return vocab.multi_hot(vocab.only(rows.labels)), score.hard, probs.to_numpy(), rows.group.to_numpy(), score.nested
 
 
