@@ -43,7 +43,7 @@ class StopOnNaN(Callback):
         save_file({k: v.detach().cpu().contiguous() for k,v in dict(pictures=x, targets=y, logits=self.pred.as_subclass(Tensor)).items()}, file,
                   metadata=dict(ids=' '.join(getattr(self.dl, 'ids', []))))
         where = f"{int(bad.sum())} pictures of the batch hold NaN or infinity: look at the data" if bad.any() else f"the pictures are finite: lower the learning rate (now {lr:.2g}), or train with plan=Plan('float32')"
-        raise NonFiniteLoss(f"loss is {float(self.loss_grad)} in epoch {self.epoch}, batch {self.iter}; {where}; the batch is in {file}")
+        raise NonFiniteLoss(f"loss is {self.loss_grad.item()} in epoch {self.epoch}, batch {self.iter}; {where}; the batch is in {file}")
 
 # %% ../nbs/50_training.ipynb #use-plan
 def use_plan(
