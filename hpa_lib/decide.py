@@ -178,7 +178,7 @@ def shift_decision(
     level:float=.95, # share of draws inside the interval
 ) -> tuple[Decision,pd.DataFrame]: # the decision for these samples; one row a class: old, ratio, low, high
     "The decision moved to the class ratios of other samples; raises `DecisionError` where it is not calibrated"
-    if not decision.calibration or not decision.ratios: raise DecisionError("this decision has no calibration (or is of an older version): fit it with calibrate='offset', as ratios are counted from calibrated probabilities")
+    if not decision.calibration or not decision.ratios: raise DecisionError("this decision has no calibration (or is of an older version): fit it with calibrate='offset' (`hpa decide --calibrate offset`), as ratios are counted from calibrated probabilities")
     p = decision.model_copy(update=dict(prior={})).probs(tables); old = np.array([decision.ratios[o] for o in p])
     found = _em_table(p, old, prior, n, np.random.default_rng(seed), level)
     thresh = expected_f1_thresholds(adjust(p, old, found.ratio))
