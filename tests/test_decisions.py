@@ -11,6 +11,7 @@ from hpa_lib.scores import DecisionError, class_counts, counts_f1, macro_f1
 from hpa_lib.splits import SplitError, check_folds, fold_balance, grouped_folds, leak_report
 from hpa_lib.decide import Decision, fit_decision, load_decision, shift_decision
 from hpa_lib.prior_shift import adjust, em_ratios
+from hpa_lib.rules import expected_f1_thresholds
 from hpa_lib.thresholds import apply_thresholds, best_threshold, bootstrap_f1, fit_thresholds, nested_score
 
 COARSE = st.sampled_from([0., 1e-300, .1, .25, .5, np.nextafter(.5, 1), .75, 1.])
@@ -184,6 +185,7 @@ def test_a_shifted_decision(tmp_path, blend):
     assert np.allclose(list(decision.ratios.values()), decision.calibration.apply(table).mean())
     assert np.allclose(ratios.ratio, em_ratios(p, list(decision.ratios.values())))
     assert np.allclose(moved.probs(pack(new)), adjust(p, ratios.old, ratios.ratio))
+    assert np.allclose(list(moved.thresholds.values()), expected_f1_thresholds(moved.probs(pack(new))))
     assert (abs(ratios.ratio - truth.mean(0)) < .03).all() and ((ratios.low <= ratios.ratio) & (ratios.ratio <= ratios.high)).all()
     assert macro_f1(truth, moved.hard(pack(new))) > macro_f1(truth, decision.hard(pack(new)))
     assert moved.scores == {} and load_decision(moved.save(tmp_path / "d.json")) == moved
