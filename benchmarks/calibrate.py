@@ -13,7 +13,7 @@ Second table, class ratios: in each of `--draws` draws the labelled rows are cut
 drawn with replacement, with weights that move the ratios towards a Dirichlet draw (mean: the ratios of all rows, sum of alphas: `--concentration`), for the classes with `--positives` or more.
 True ratios are those of the rows drawn. err_X: mean absolute error of the ratios in thousandths, over classes and draws; old: assuming the ratios of the fitting half; X_part: err_X as a share of err_old.
 F1: macro F1 over these classes. exact, default: thresholds of the fitting half by these rules; expected: `expected_f1_thresholds` of the drawn rows; X_em and X_true after `adjust` to the ratios found by EM and to
-the true ones. Then the gain of expected_em, which is what `shift_decision` does, over exact and over default, with the 95 % interval of its mean over draws; and what is lost when the old thresholds stay (exact_em).
+the true ones. Then the gain of expected_em (what `shift_decision` does, except that its old ratios are the mean calibrated probabilities of the labelled rows, not the share of positives) over exact and over default, with the 95 % interval of its mean over draws; and what is lost when the old thresholds stay (exact_em).
 """
 import argparse
 from pathlib import Path
