@@ -472,11 +472,13 @@ def submit(
 ):
     "Turn probabilities into a submission by a decision, and check it"
     from hpa_lib.decide import load_decision, shift_decision
+    from hpa_lib.scores import DecisionError
     from hpa_lib.submit import check_submission, compare_submissions, write_submission
     if not decision: raise ValueError("--decision: give the JSON that says how probabilities become labels; `hpa decide` writes one")
     tables, how = _tables(probs, ids, vocab if ids else None), load_decision(decision)
     if shift:
-        how, ratios = shift_decision(how, tables)
+        try: how, ratios = shift_decision(how, tables)
+        except DecisionError as e: raise ValueError(f"--decision {decision}: {e}") from None
         print(f"{ratios.round(3).to_string()}\n{how.save(Path(out).with_suffix('.decision.json'))}: the decision moved to these ratios")
     labels = how.decide(tables)
     write_submission(out, labels.index, labels, vocab, sample)

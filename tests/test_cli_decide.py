@@ -62,7 +62,8 @@ def test_a_decision_moves_to_the_ratios_of_the_rows(files):
     assert f"{new:.3f}" in text and new > 1.2 * old and not moved["scores"] and not plain["prior"] and moved["calibration"] == plain["calibration"]
     assert len(read_submission(files / "moved.csv")) == len(some)
     hpa("decide", files / "a.parquet", "--labels", files / "train.csv", "--out", files / "bare.json")
-    assert "calibrate='offset'" in hpa("submit", files / "some.parquet", "--decision", files / "bare.json", "--shift", "--out", files / "no.csv", status=2)
+    text = hpa("submit", files / "some.parquet", "--decision", files / "bare.json", "--shift", "--out", files / "no.csv", status=2)
+    assert "bare.json" in text and "hpa decide --calibrate offset" in text
     assert not (files / "no.csv").exists()
 
 
