@@ -191,7 +191,7 @@ GOOD = pd.DataFrame(dict(id=list("abcdef"), fold=[0, 0, 1, 1, 2, 2]))
     (pd.concat([GOOD, GOOD[:1]]), "'a' stands more than once"),
     (GOOD.assign(fold=[0, 1, 1, 1, 2, 2]), "1 groups are cut by these folds, for example '1' stands in folds .0, 1."),
     (GOOD.assign(fold=[0, 0, -1, 1, 2, 2]), "1 groups are cut by these folds, for example '2' stands in folds .-1, 1."),
-    (GOOD[:0], "labelled sample 'a'.*6 in all"),
+    (GOOD[:0], "labelled sample 'a'.*and 1 more"),
 ])
 def test_malformed_folds(folds, message, tmp_path):
     with pytest.raises(SplitError, match=message):
