@@ -3,6 +3,13 @@ import pandas as pd
 import pytest
 from test_cli import hpa
 
+from hpa_lib.blend import Blend
+from hpa_lib.bundle import Bundle, Member, save_members
+from hpa_lib.decide import Decision
+from hpa_lib.models import Plan, rgby_model, save_model
+from hpa_lib.samples import read_samples
+from hpa_lib.store import pack
+
 CLASSES = ['Nucleoplasm', 'Nucleoli', 'Plasma membrane', 'Mitochondria', 'Cytosol']
 
 
@@ -33,5 +40,20 @@ def test_fields_and_full_size_formats(bundle, real, tmp_path, folder, ids):
 def test_one_channel_is_refused_and_may_be_allowed(bundle, real, tmp_path):
     text = hpa('predict', bundle, real/'formats/one_channel', '--out', tmp_path/'p.csv', '--quiet', ok=False)
     assert '00822d20-bbc1-11e8-b2bb-ac1f6b6435d0' in text and 'yellow' in text and not (tmp_path/'p.csv').exists()
-    hpa('predict', bundle, real/'formats/one_channel', '--out', tmp_path/'p.csv', '--quiet', '--allow-missing')
+    said = hpa('predict', bundle, real/'formats/one_channel', '--out', tmp_path/'p.csv', '--quiet', '--allow-missing')
+    assert "with missing='allow', those of the training were read with missing='error'" in said
     assert len(pd.read_csv(tmp_path/'p.csv')) == 12
+
+
+@pytest.mark.slow
+def test_two_members_of_different_size_on_real_fields(bundle, real, tmp_path):
+    "The trained fold, and a fresh network on red, green and blue at another size; each as it answers alone"
+    trained, samples = Bundle(bundle, plan=Plan()), read_samples(real/'fields512')[:4]
+    vocab, rgb = trained.vocab, ['red', 'green', 'blue']
+    net = save_model(rgby_model('test_resnet', len(vocab), rgb, weights=None, hidden=8), tmp_path/'n.safetensors')
+    small = Member.of([net], pack(samples, tmp_path/'s.zarr', 48, rgb, progress=False), 'flips*crops2', crop=32, name='small', vocab=vocab)
+    half = Decision(thresholds=dict.fromkeys(vocab.names, .5))
+    blended = half.model_copy(update=dict(blend=Blend(how='mean', weights=dict(model=.5, small=.5), classes=vocab.names)))
+    def answer(name, members, decision): return Bundle(save_members(tmp_path/name, members, vocab, decision), plan=Plan()).predict(samples, progress=False)[CLASSES]
+    alone = answer('a', trained.members, half) + answer('b', [small], half)
+    pd.testing.assert_frame_equal(answer('both', [*trained.members, small], blended), alone/2, rtol=0, atol=1e-5)

@@ -109,7 +109,7 @@ def test_bundle_keeps_its_crop_at_every_scale(store, tmp_path):
     net = save_model(rgby_model('resnet18', n_out=3, weights=None, hidden=16), tmp_path/'0.safetensors')
     made = lambda name, **k: Bundle(save_bundle(tmp_path/name, [net], store, three, Decision(thresholds={o: .5 for o in three}), views='flips', **k))
     whole, cropping = made('whole'), made('crop', crop=32)
-    assert 'crop' not in whole.facts and cropping.facts['crop'] == 32 and cropping.facts['format'] == 1
+    assert whole.crop is None and cropping.crop == 32 and cropping.facts['members'][0]['crop'] == 32 and cropping.facts['format'] == 2
     far = store.samples.drop(columns=['status', 'error', 'height', 'width']).assign(pixel_size=2*store.pixel_size)
     near = cropping.predict(far, rescale=True, progress=False)
     big = pack(far, tmp_path/'big.zarr', 128, progress=False)                # twice the pixels, shown at 64
