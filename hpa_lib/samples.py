@@ -181,7 +181,7 @@ def _rows(folder, part, columns, sample='sample_submission.csv'):
 def kaggle_samples(
     folder:str|Path, # holds `train.csv` and `train/`, or `sample_submission.csv` and `test/`
     part:str='train', # "test", or the name of a table and of the folder with its pictures
-    vocab:str|Sequence[str]|Vocab=HPA28, # what the labels mean
+    vocab:str|Sequence[str]|Vocab|None=HPA28, # what the labels mean; None: labels are not asked for
     channels:Sequence[str]=RGBY, # channels wanted, in order
     groups:str|Path|bool|None=None, # a table `Id,group`; None: `groups.csv` if it stands there; False: none
     missing:str='error', # "allow": a sample may lack some of its channels
@@ -192,7 +192,7 @@ def kaggle_samples(
     sample:str='sample_submission.csv', # file in the folder that lists the test rows
 ) -> pd.DataFrame: # a samples table
     "Read a folder in Kaggle layout; raises `SampleError` with all that does not fit"
-    folder, vocab = Path(folder), get_vocab(vocab)
+    folder, vocab = Path(folder), None if vocab is None else get_vocab(vocab)
     for o in (missing, extra):
         if o not in ('error', 'allow'): raise SampleError(f"{o!r} is no way to treat misfits: use 'error' or 'allow'")
     table, where = _rows(folder, part, columns, sample)
@@ -200,7 +200,7 @@ def kaggle_samples(
     df = pd.DataFrame(dict(id=files.index)) if table is None else table
     if not len(df): raise SampleError(f"{where}: no samples in it; pictures are named <Id>_<channel>{EXTENSIONS[0]}, channels are {', '.join(channels)}")
     problems = list(_misfits(df.id, files, strays, missing, extra, folder/part))
-    if part != 'test':
+    if part != 'test' and vocab is not None:
         df['labels'], bad = _labels(df, columns[1], vocab)
         problems += bad
     df, bad = _beside(df, folder, part, groups)
@@ -229,7 +229,7 @@ def folder_samples(
 def read_samples(
     folder:str|Path, # a folder in Kaggle layout, or any folder of pictures
     part:str='train', # for Kaggle layout: the part to read
-    vocab:str|Sequence[str]|Vocab=HPA28, # for Kaggle layout: what the labels mean
+    vocab:str|Sequence[str]|Vocab|None=HPA28, # for Kaggle layout: what the labels mean; None: labels are not asked for
     **kwargs, # passed to `kaggle_samples` or to `folder_samples`
 ) -> pd.DataFrame: # a samples table
     "Read a folder by `kaggle_samples` where it holds `train.csv` or `train/` or another part is asked for, else by `folder_samples`"

@@ -290,11 +290,13 @@ def open_samples(
     path:str|Path, # a store, a samples table, a table of references or of labels, or a folder of any known kind
     reading:Reading=Reading(), # how it is to be read
     part:str|None=None, # for contests: "train" or "test"; None: both, where both are there
+    labels:bool=True, # False: what the labels of a contest's table mean is not asked, for pictures that are to be predicted
 ) -> pd.DataFrame: # a samples table
     "Samples from whatever holds them"
-    path, r = Path(path), settle(path, reading)
-    kind = source_kind(path, reading)
-    return add_groups(_READERS[kind](path, r, part), r.groups) if kind not in ('kaggle',) and r.groups else _READERS[kind](path, r, part)
+    path, r, kind = Path(path), settle(path, reading), source_kind(path, reading)
+    if not labels and kind in ('kaggle', 'z2g'): r = replace(r, vocab=None)
+    samples = _READERS[kind](path, r, part)
+    return add_groups(samples, r.groups) if r.groups and kind != 'kaggle' else samples
 
 # %% ../nbs/23_sources.ipynb #c-readers
 def _parts(path, read, part):
