@@ -20,13 +20,14 @@ import tomli_w
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from .augment import NEED_SIZE, augmentation, mixing
+from .core import near as _near
 from .duplicates import TWIN_RULES
 from .heads import heads
 from .losses import get_loss
 from .predict import _rule as _reduce_rule
 from .rules import DEFAULT_RULE, apply_fallbacks, threshold_rule
 from .sampling import SAMPLING_RULES
-from .schedules import Schedule, _near, optimiser
+from .schedules import Schedule, optimiser
 from .stems import stems
 from .views import get_views
 
