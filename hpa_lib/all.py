@@ -38,6 +38,7 @@ from hpa_lib.steps import *  # noqa: F403
 from hpa_lib.store import *  # noqa: F403
 from hpa_lib.submit import *  # noqa: F403
 from hpa_lib.synth import make_atlas  # noqa: F401, the drawing functions have names of their own
+from hpa_lib.tables import *  # noqa: F403
 from hpa_lib.tensors import *  # noqa: F403
 from hpa_lib.thresholds import *  # noqa: F403
 from hpa_lib.training import *  # noqa: F403
