@@ -462,7 +462,7 @@ def _run_of(path):
 
 def _table(path, ids, names, reduce, which):
     "One table of probabilities, with the fold of each sample where it is known; a run's own is reduced by its recipe"
-    from hpa_lib.blend import read_table
+    from hpa_lib.tables import read_table
     path = Path(path)
     if run := _run_of(path):
         found = run.probs(which)
@@ -471,7 +471,8 @@ def _table(path, ids, names, reduce, which):
         return found.set_index('id')
     own = _run_of(path.parent) if path.suffix == '.parquet' else None
     views = own.recipe.views if own and reduce is None else None
-    return read_table(path, ids, names, reduce=views.reduce if views else reduce, folds=views.folds if views else 'mean')
+    found = read_table(path, ids, names, reduce=views.reduce if views else reduce, folds=views.folds if views else 'mean')
+    return found.folded
 
 def _tables(files, ids, names, reduce=None, which='oof'):
     "One table, or several by their files' names"
@@ -507,7 +508,7 @@ def decide(
     if len(probs) == 1 and _run_of(probs[0]) and not (labels or out or rank): return _decide_run(probs[0], said, blend)
     from hpa_lib.decide import fit_decision
     from hpa_lib.rules import DEFAULT_RULE
-    from hpa_lib.submit import read_known
+    from hpa_lib.blend import read_known
 
     # tables, labels, folds
     tables = _tables(probs, ids, kwargs['vocab'] if ids else None, reduce)
@@ -554,7 +555,7 @@ def _truth(probs, labels, reading):
 # %% ../nbs/90_cli.ipynb #c-4e0bff18
 def _known(tables, samples):
     "The rows whose labels are known, and their samples"
-    from hpa_lib.thresholds import class_table
+    from hpa_lib.tables import class_table
     samples = samples[samples.labels.notna()]
     known = {k: t[t.index.isin(samples.id)] for k,t in (tables if isinstance(tables, dict) else dict(one=tables)).items()}
     first = next(iter(known.values()))
@@ -577,7 +578,7 @@ def _ranking(tables, samples, vocab):
     "All rules on these probabilities, as text"
     from hpa_lib.blend import target_table
     from hpa_lib.rules import DEFAULT_RULE, THRESHOLD_RULES, rank_rules, ranking_table
-    from hpa_lib.thresholds import class_table
+    from hpa_lib.tables import class_table
     many = {k: class_table(v) for k,v in (tables if isinstance(tables, dict) else {'probs': tables}).items()}
     first = next(iter(many.values()))
     rows = samples.set_index('id').loc[first.index]
@@ -603,7 +604,7 @@ def blend_cmd(
     if runs: return _blend_runs(runs, out, how or 'simplex', weights)
     from hpa_lib.blend import blend
     from hpa_lib.reading import text_pairs
-    from hpa_lib.thresholds import class_table
+    from hpa_lib.tables import class_table
     w, how = text_pairs(weights, 'weights'), how or 'mean'
     tables = {k: class_table(t) for k,t in _tables(probs, ids, vocab if ids else None, reduce).items()}
     table = blend(tables, how, {k: float(v) for k,v in w.items()} if w else None).reset_index()
@@ -660,11 +661,12 @@ def _say_rows(file, vocab):
 
 def _submit_tables(probs, decision, sample, ids, known, twins, shift, reduce, vocab, out):
     "Anybody's tables, or those of a run, by a decision"
+    from hpa_lib.blend import read_known
     from hpa_lib.decide import load_decision, shift_decision
     from hpa_lib.reading import text_vocab
     from hpa_lib.samples import load_samples
     from hpa_lib.scores import DecisionError
-    from hpa_lib.submit import check_submission, read_known, write_submission
+    from hpa_lib.submit import check_submission, write_submission
     run = _run_of(probs[0]) or _run_of(Path(probs[0]).parent)
     if not decision and not run: raise ValueError("--decision: give the JSON that says how probabilities become labels; `hpa decide` writes one")
     how = load_decision(decision or run.path/'decision.json')

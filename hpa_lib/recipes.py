@@ -27,13 +27,13 @@ from .decide import FITTED_BLENDS
 from .duplicates import TWIN_RULES
 from .heads import heads
 from .losses import get_loss
-from .predict import _rule as _reduce_rule
 from .reading import Reading
 from .rules import DEFAULT_RULE, apply_fallbacks, threshold_rule
 from .sampling import SAMPLING_RULES
 from .schedules import Schedule, optimiser
 from .sources import Source
 from .stems import stems
+from .tables import reduce_rule
 from .views import get_views
 
 # %% ../nbs/80_recipes.ipynb #recipeerror
@@ -180,8 +180,8 @@ class TrainSettings(Section):
 class ViewSettings(Section):
     "How a picture is asked"
     names:_tried(get_views) = 'dihedral8' # words of `hpa_lib.views.get_views`, such as "dihedral8*crops4"
-    reduce:_tried(_reduce_rule) = 'mean' # over views, a rule of `hpa_lib.predict.reduce_views`
-    folds:_tried(_reduce_rule) = 'mean' # over folds, by the same rules
+    reduce:_tried(reduce_rule) = 'mean' # over views, a rule of `hpa_lib.tables.reduce_views`
+    folds:_tried(reduce_rule) = 'mean' # over folds, by the same rules
     epochs:Positive = 1 # best epochs of each fold that are asked, as if they were views
 
 # %% ../nbs/80_recipes.ipynb #decidesettings

@@ -31,14 +31,15 @@ from fastcore.basics import patch
 
 import hpa_lib
 from .augment import NEED_SIZE, mixing
+from .blend import read_known
 from .bundle import Member, save_members
 from .callbacks import Accumulate, Averaging, EarlyStop, FreezeBody, History, KeepBest, Plateau, SampleLog
 from .core import HPAError, digest, few, file_digest, read_json, write_json, writing
 from .data import store_dls, store_rows
 from .decide import Decision, fit_decision, load_decision
 from .labels import Vocab
-from .models import load_model, save_model, seen_ids
-from .predict import predict_rows, reduce_views
+from .models import load_model, save_model
+from .predict import predict_rows
 from .reading import common_reading
 from .recipes import Recipe, TrainSettings, load_recipe
 from .report import plot_classes, plot_curves, plot_history, plot_samples, sample_losses, write_report
@@ -48,10 +49,12 @@ from .scores import mean_ap
 from .sources import settle
 from .splits import grouped_folds
 from .store import Store
-from .submit import read_known, write_submission
-from .thresholds import NestedScore, class_table
+from .submit import write_submission
+from .tables import class_table, reduce_views
+from .thresholds import NestedScore
 from .training import RGBYLearner, rgby_learner, use_plan
 from .views import get_views
+from .weights import seen_ids
 
 # %% ../nbs/84_runs.ipynb #runerror
 class RunError(HPAError):
@@ -269,7 +272,7 @@ def check_seen(
     weights = recipe.model.weights
     if not Path(weights).suffix: return []
     rows = store.samples.iloc[store_rows(store, folds, fold)[1]]
-    seen = seen_ids(weights, rows.id, rows.group)
+    seen = seen_ids(weights, rows.id, rows.group).ids
     if not len(seen) or recipe.model.seen == 'mark': return list(seen)
     raise RunError(f"{weights} was trained on {len(seen)} of the {len(rows)} validation rows of fold {fold}, such as {few(seen, 2)}: choose other weights or folds, "
                    "or say model.seen=mark to train all the same and have the score marked as seen")
@@ -465,7 +468,7 @@ def bundle_run(
     about = dict(run=run.path.name, scores=run.decision.scores, **seen_facts(run), **environment())
     readings = [settle(o.path, o.source(r.recipe.data.channels).reading) for r in runs.values() for o in r.recipe.source]
     reading, unsettled = common_reading(readings)
-    return save_members(run.path/'bundle', [_member(k, o) for k,o in runs.items()], run.vocab, run.decision, about=about, reading=reading, unsettled=unsettled, overwrite=True)
+    return save_members(run.path/'bundle', [_member(k if run.members else 'model', o) for k,o in runs.items()], run.vocab, run.decision, about=about, reading=reading, unsettled=unsettled, overwrite=True)
 
 def _member(name:str, run:Run) -> Member: # what a bundle keeps of a run
     v = run.recipe.views
