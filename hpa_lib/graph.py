@@ -30,7 +30,7 @@ from .recipes import Recipe, SourceSettings, load_recipe, save_recipe
 from .resume import ResumeError, from_best
 from .runs import (START, Run, RunError, bundle_run, callback_names, decide_run, environment, fold_weights, match_table, now, predict_fold, read_start, recipe_vocab,
                           report_run, submit_run, train_fold, with_table)
-from .samples import load_samples, sample_channels, save_samples
+from .samples import load_samples, sample_channels, save_samples, tidy_samples
 from .sources import Source, describe_sources, read_sources, settle, source_kind
 from .splits import check_folds, fold_numbers, grouped_folds, leak_report, read_folds, save_folds
 from .steps import Files, Step, plan, read_records, run_steps
@@ -154,7 +154,8 @@ def _noted(path):
 def pack_all(self:_Work):
     table, d = load_samples(self.path/'samples.parquet'), self.recipe.data
     self.packed.parent.mkdir(parents=True, exist_ok=True)
-    reading = replace(self.reading, channels=tuple(d.channels), vocab=self.vocab)
+    reading, pixels = replace(self.reading, channels=tuple(d.channels), vocab=None), [c for c in ('depth', 'fit', 'missing') if c in table]
+    table = tidy_samples(table[['id', 'pixel_size', *d.channels, *pixels]], d.channels)      # pictures alone
     need = pack_estimate(table, d.size, reading, self.packed)
     if need['pictures']: self.say(f"  packing {need['pictures']} of {len(table)} samples at {d.size} px: about {_amount(need['bytes'])} on disk ({_amount(need['free'])} free){_about(need['seconds'])}")
     store = pack(table, self.packed, d.size, reading=reading, progress=self.progress, update=True)
@@ -174,6 +175,7 @@ def _about(seconds): # in words; nothing where it is not known
 def tie(self:_Work):
     store, rule = Store(self.packed), self.recipe.split.twins
     samples = store.samples if self.stored else match_table(store.samples, load_samples(self.path/'samples.parquet'), self.packed)
+    if samples.labels.isna().all(): raise GraphError(f"{self.packed} holds pictures without labels, as runs share them: give the pictures themselves, or a store of `hpa pack`")
     pairs = pd.DataFrame(columns=['id_a', 'id_b'], dtype=object)
     if 'twins' in self.given: pairs = read_pairs(self.given['twins'])
     elif rule != 'none':
@@ -398,6 +400,20 @@ def _training(w:_Work, k:int) -> dict: # settings that a fold's training depends
     called = callback_names(w.cbs) if w.cbs is not None else _noted_callbacks(w.path)
     return part | w.classes | (dict(start=start) if start else {}) | (dict(callbacks=called) if called else {})
 
+# %% ../nbs/86_graph.ipynb #c-callbacks
+def _noted_callbacks(path:Path) -> list[str]: # names of the callbacks that the run was made with
+    file = Path(path)/'given/callbacks.json'
+    return read_json(file) if file.is_file() else []
+
+def _note_callbacks(w:_Work) -> None:
+    file, noted = w.path/'given/callbacks.json', _noted_callbacks(w.path)
+    if w.cbs is not None and callback_names(w.cbs) != noted:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        write_json(file, callback_names(w.cbs))
+    elif w.cbs is None and noted:
+        todo = [k for k in w.trained if plan(_all_steps(w), w.path).status[f'train{k}'] != 'done']
+        if todo: raise GraphError(f"fold {todo[0]} is to be trained with the callbacks {few(noted, show=str)}: give them again (cbs=), or say cbs=() to train without")
+
 # %% ../nbs/86_graph.ipynb #c-ad489441
 def _fold_steps(w:_Work, k:int) -> list[Step]: # train and predict one fold
     inputs, (first, *more) = (w.packed, Path('tied.parquet'), Path('folds.parquet')), _weights(w.recipe, k)
@@ -498,20 +514,6 @@ def recipe_steps(
     w = _work(recipe, pictures, path, vocab, sample, progress)
     _choose(w, fold)
     return _all_steps(w)
-
-# %% ../nbs/86_graph.ipynb #c-callbacks
-def _noted_callbacks(path:Path) -> list[str]: # names of the callbacks that the run was made with
-    file = Path(path)/'given/callbacks.json'
-    return read_json(file) if file.is_file() else []
-
-def _note_callbacks(w:_Work) -> None:
-    file, noted = w.path/'given/callbacks.json', _noted_callbacks(w.path)
-    if w.cbs is not None and callback_names(w.cbs) != noted:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        write_json(file, callback_names(w.cbs))
-    elif w.cbs is None and noted:
-        todo = [k for k in w.trained if plan(_all_steps(w), w.path).status[f'train{k}'] != 'done']
-        if todo: raise GraphError(f"fold {todo[0]} is to be trained with the callbacks {few(noted, show=str)}: give them again (cbs=), or say cbs=() to train without")
 
 # %% ../nbs/86_graph.ipynb #run-recipe
 def run_recipe(

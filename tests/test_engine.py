@@ -166,7 +166,8 @@ def test_a_fold_now_the_others_later(root, tmp_path):
 
 def test_train_and_run_go_on_with_one_another(root, tmp_path):
     "(e) each in its own process, the other way round too"
-    store = Run(root/'runs/first').store.path
+    store = tmp_path/'packed.zarr'
+    hpa('pack', root/'kaggle', '--size', 32, '--out', store, '--quiet')
     for begin,end in (('run', 'train'), ('train', 'run')):
         path = tmp_path/begin
         how = dict(run=['run', 'default', '--pictures', store, '--run', path, *words()], train=['train', store, '--run', path, *words()])
