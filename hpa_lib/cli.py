@@ -474,10 +474,14 @@ def _table(path, ids, names, reduce, which):
     found = read_table(path, ids, names, reduce=views.reduce if views else reduce, folds=views.folds if views else 'mean')
     return found.folded
 
+def _name(path):
+    path = Path(path).resolve()
+    if _run_of(path): return path.name
+    return path.parent.name if path.stem in ('oof', 'test') and _run_of(path.parent) else path.stem
+
 def _tables(files, ids, names, reduce=None, which='oof'):
-    "One table, or several by their files' names"
-    stems = [Path(o).name if _run_of(o) else Path(o).stem for o in files]
-    if len(set(stems)) < len(files): stems = [f'{Path(o).resolve().parent.name}/{s}' if not _run_of(o) else s for o,s in zip(files, stems)]
+    "One table, or several by their files' names; a run's own tables by the name of its folder"
+    stems = [_name(o) for o in files]
     if len(set(stems)) < len(files): raise ValueError(f"{', '.join(map(str, files))}: two files have one name; a blend tells its tables apart by name")
     found = {s: _table(o, ids, names, reduce, which) for s,o in zip(stems, files)}
     return found if len(found) > 1 else next(iter(found.values()))

@@ -194,11 +194,14 @@ def open_store(self:_Work) -> Store: # pixels of the store, samples of the run
 def open_run(self:_Work, **facts) -> Run: # the run folder with this recipe, and with facts added to its manifest
     file = self.path/'manifest.json'
     old = read_json(file) if file.is_file() else dict(begun=now(), **environment())
-    known = dict(vocab=_vocab_words(self.vocab), trained=list(self.trained))
+    known = dict(vocab=_vocab_words(self.vocab), trained=list(self.trained), accepted=_accepted(self.path))
     if self.packed is not None: known['store'] = os.path.relpath(self.packed, self.path)
     save_recipe(self.recipe, self.path/'recipe.toml')
     write_json(file, old | known | facts)
     return Run(self.path)
+
+def _accepted(path:Path) -> dict[str, str]: # files that somebody edited, and what they were then
+    return {p: r['outputs'][p] for r in read_records(path).values() for p in r.get('accepted', []) if p in r.get('outputs', {})}
 
 # %% ../nbs/86_graph.ipynb #c-efc5ba06
 @patch
@@ -542,10 +545,9 @@ def _do(w:_Work, steps:list[Step], only:str|None=None, accept:Iterable[str|Path]
     ran = run_steps(steps, w.path, only, w.progress, accept)
     records = read_records(w.path)
     files = {p: o for r in records.values() for p,o in r.get('outputs', {}).items() if o is not None}
-    taken = {p: r['outputs'][p] for r in records.values() for p in r.get('accepted', []) if p in r.get('outputs', {})}
-    if not ran and not accept: return w.open_run(accepted=taken)
+    if not ran and not accept: return w.open_run()
     trained = {k: read_json(o) for k in w.folds if (o := w.path/f'fold{k}/fold.json').is_file()}
-    return w.open_run(finished=now(), folds=trained, files=files, accepted=taken, **environment())
+    return w.open_run(finished=now(), folds=trained, files=files, **environment())
 
 # %% ../nbs/86_graph.ipynb #train-run
 def train_run(

@@ -126,7 +126,7 @@ def seen_side(
 def store(self:Run) -> Store: # with the samples table and the vocabulary of the run
     "The packed pictures of a run; raises `RunError` when other pictures lie there now"
     if self.members: return next(iter(self.members.values())).store
-    return with_table(Store(self.path/self.manifest['store']), self.samples, Vocab(**self.manifest['vocab']))
+    return with_table(Store((self.path/self.manifest['store']).resolve()), self.samples, Vocab(**self.manifest['vocab']))
 
 # %% ../nbs/84_runs.ipynb #with-table
 def with_table(
