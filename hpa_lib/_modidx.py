@@ -398,6 +398,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                     'hpa_lib.duplicates._cells': ('duplicates.html#_cells', 'hpa_lib/duplicates.py'),
                                     'hpa_lib.duplicates._channels': ('duplicates.html#_channels', 'hpa_lib/duplicates.py'),
                                     'hpa_lib.duplicates._correlation': ('duplicates.html#_correlation', 'hpa_lib/duplicates.py'),
+                                    'hpa_lib.duplicates._depths': ('duplicates.html#_depths', 'hpa_lib/duplicates.py'),
                                     'hpa_lib.duplicates._detail': ('duplicates.html#_detail', 'hpa_lib/duplicates.py'),
                                     'hpa_lib.duplicates._hash_row': ('duplicates.html#_hash_row', 'hpa_lib/duplicates.py'),
                                     'hpa_lib.duplicates._luma': ('duplicates.html#_luma', 'hpa_lib/duplicates.py'),

@@ -235,6 +235,8 @@ def train(self:_Work, k):
         if (run.fold(k)/'steer.toml').is_file(): raise GraphError(f"fold {k} cannot go on from its best epoch: {e}") from None
         (run.fold(k)/'checkpoint.pt').unlink()
         train_fold(run, store, k, self.progress, self.cbs or ())
+    filled = read_json(run.fold(k)/'fold.json').get('filled')
+    if filled: self.say(f'  {Path(self.recipe.model.weights).name}: {filled}')
 
 @patch
 def predict(self:_Work, k): predict_fold(self.open_run(), self.open_store(), k, self.progress)
