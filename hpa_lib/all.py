@@ -6,6 +6,7 @@ from hpa_lib.blend import *  # noqa: F403
 from hpa_lib.bundle import *  # noqa: F403
 from hpa_lib.calibrate import *  # noqa: F403
 from hpa_lib.callbacks import *  # noqa: F403
+from hpa_lib.core import HPAError  # noqa: F401
 from hpa_lib.data import *  # noqa: F403
 from hpa_lib.decide import *  # noqa: F403
 from hpa_lib.download import *  # noqa: F403
@@ -19,6 +20,7 @@ from hpa_lib.metrics import *  # noqa: F403
 from hpa_lib.models import *  # noqa: F403
 from hpa_lib.predict import *  # noqa: F403
 from hpa_lib.prior_shift import *  # noqa: F403
+from hpa_lib.reading import *  # noqa: F403
 from hpa_lib.recipes import *  # noqa: F403
 from hpa_lib.report import *  # noqa: F403
 from hpa_lib.resume import *  # noqa: F403
@@ -36,6 +38,7 @@ from hpa_lib.steps import *  # noqa: F403
 from hpa_lib.store import *  # noqa: F403
 from hpa_lib.submit import *  # noqa: F403
 from hpa_lib.synth import make_atlas  # noqa: F401, the drawing functions have names of their own
+from hpa_lib.tables import *  # noqa: F403
 from hpa_lib.tensors import *  # noqa: F403
 from hpa_lib.thresholds import *  # noqa: F403
 from hpa_lib.training import *  # noqa: F403

@@ -11,7 +11,6 @@ __all__ = ['AugmentError', 'BatchTransform', 'dihedral', 'BatchDihedral', 'Batch
 # %% ../nbs/30_augment.ipynb #c-4780ba2b
 import math
 from collections.abc import Sequence
-from difflib import get_close_matches
 
 import torch
 import torch.nn.functional as F
@@ -20,8 +19,10 @@ from fastai.torch_core import TensorImage
 from fastai.vision.augment import RandTransform
 from torch import Tensor
 
+from .core import HPAError, one_of
+
 # %% ../nbs/30_augment.ipynb #augmenterror
-class AugmentError(ValueError):
+class AugmentError(HPAError):
     "A batch that cannot be augmented as asked, or an augmentation that does not exist"
 
 # %% ../nbs/30_augment.ipynb #batchtransform
@@ -395,11 +396,6 @@ def augmentation_names() -> list[str]: # for `augmentation`
     "The named sets"
     return list(_sets(None))
 
-# %% ../nbs/30_augment.ipynb #unknown
-def _unknown(what:str, name:str, known:Sequence[str]) -> str: # says so, with the near miss
-    near = get_close_matches(str(name), known, n=1)
-    return f"no {what} is called {name!r}" + (f", did you mean {near[0]!r}?" if near else ':') + f" choose one of {', '.join(known)}"
-
 # %% ../nbs/30_augment.ipynb #augmentation
 def augmentation(
     name:str, # one of `augmentation_names`
@@ -407,7 +403,7 @@ def augmentation(
 ) -> list[RandTransform]: # for `batch_tfms`
     "A named set of batch transforms; raises `AugmentError` for an unknown name, and for a crop without its size"
     sets = _sets(size)
-    if name not in sets: raise AugmentError(_unknown('augmentation', name, list(sets)))
+    one_of(name, sets, 'augmentation', AugmentError)
     if name in NEED_SIZE and not size: raise AugmentError(f"{name!r} needs the size of the crop, in pixels")
     return sets[name]()
 
@@ -418,5 +414,4 @@ def mixing(
     "fastai's callback that mixes samples of a batch; raises `AugmentError` for an unknown name"
     from fastai.callback.mixup import CutMix, MixUp
     known = dict(none=lambda: [], mixup=lambda: [MixUp()], cutmix=lambda: [CutMix()])
-    if name not in known: raise AugmentError(_unknown('mixing', name, list(known)))
-    return known[name]()
+    return known[one_of(name, known, 'mixing', AugmentError)]()

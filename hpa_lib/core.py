@@ -27,7 +27,7 @@ def few(
     show:Callable=repr, # how one is written; `str` leaves quotes out
 ) -> str: # "'a', 'b' and 12 more"
     "The first of many, and how many more there are"
-    items = [o.item() if hasattr(o, 'item') else o for o in items]
+    items = [o.item() if getattr(o, 'ndim', None) == 0 else o for o in items]
     more = f' and {len(items) - n} more' if len(items) > n else ''
     return ', '.join(show(o) for o in items[:n]) + more
 
@@ -134,7 +134,8 @@ def placing(
     path:str|Path, # the folder to make or to replace
 ) -> Iterator[Path]: # an empty folder beside it, to write into
     "Give a folder its name only when all in it is whole and on the disk; after an error what stood there stands there still"
-    path = Path(path)
+    path = Path(path).resolve()
+    if path.is_file(): raise HPAError(f"{path}: is a file; name another place for the folder, or move the file")
     part, old = (path.with_name(f'.{path.name}.{o}') for o in ('partial', 'old'))
     heal_folder(path)
     shutil.rmtree(part, ignore_errors=True)
@@ -154,10 +155,13 @@ def replace_folder(
     path:str|Path, # the place
 ) -> None: # `part` is gone, and so is what stood at the place
     "Put a finished folder in its place"
-    path = Path(path)
+    path = Path(path).resolve()
     old = path.with_name(f'.{path.name}.old')
     if path.exists(): os.rename(path, old)
-    os.rename(part, path)
+    try: os.rename(part, path)
+    except OSError:
+        heal_folder(path)
+        raise
     sync_folder(path.parent)
     shutil.rmtree(old, ignore_errors=True)
 
@@ -166,7 +170,7 @@ def heal_folder(
     path:str|Path, # the place of a folder that `placing` replaces
 ) -> None: # the old folder stands there again, if a crash had left it aside
     "Finish what a crash between two renames left"
-    path = Path(path)
+    path = Path(path).resolve()
     old = path.with_name(f'.{path.name}.old')
     if old.exists() and not path.exists(): os.rename(old, path)
     shutil.rmtree(old, ignore_errors=True)

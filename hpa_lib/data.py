@@ -22,7 +22,8 @@ from fastcore.foundation import L
 from fasttransform import Transform
 
 from .augment import augmentation
-from .images import read_sample
+from .core import HPAError
+from .images import check_depth, read_sample
 from .labels import Vocab, get_vocab
 from .samples import RGBY
 from .sampling import sampling_weights
@@ -37,22 +38,25 @@ class ReadRGBY(Transform):
         channels:Sequence[str]=RGBY, # planes to read, in order
         size:int|None=None, # side in pixels after resizing; None: as on disk
         missing:str='error', # a channel without a file: "error", or "allow" for zeros
+        depth:str='16', # how many bits of 16-bit pictures are in use, see `images`
     ):
-        self.channels,self.size,self.missing = list(channels),size,missing
+        self.channels,self.size,self.missing,self.depth = list(channels),size,missing,check_depth(depth)
     def encodes(self, row:pd.Series):
-        return TensorRGBY(torch.from_numpy(read_sample(row, self.channels, self.size, self.missing)), channels=tuple(self.channels))
+        x = read_sample(row, self.channels, self.size, self.missing, self.depth)
+        return TensorRGBY(torch.from_numpy(x), channels=tuple(self.channels))
 
 # %% ../nbs/32_data.ipynb #rgbyblock
 def RGBYBlock(
     channels:Sequence[str]=RGBY, # planes to read, in order
     size:int|None=None, # side in pixels after resizing; None: as on disk
     missing:str='error', # a channel without a file: "error", or "allow" for zeros
+    depth:str='16', # how many bits of 16-bit pictures are in use, see `images`
 ) -> TransformBlock: # for the first place of `DataBlock(blocks=...)`
     "A block for pictures of named channels; items are rows of the samples table"
-    return TransformBlock(type_tfms=ReadRGBY(channels, size, missing), batch_tfms=IntToFloatTensor)
+    return TransformBlock(type_tfms=ReadRGBY(channels, size, missing, depth), batch_tfms=IntToFloatTensor)
 
 # %% ../nbs/32_data.ipynb #dataerror
-class DataError(ValueError):
+class DataError(HPAError):
     "Rows, folds or sizes from which no DataLoader can be made"
 
 # %% ../nbs/32_data.ipynb #storedata

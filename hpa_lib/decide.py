@@ -6,7 +6,6 @@
 __all__ = ['FITTED_BLENDS', 'Decision', 'load_decision', 'fit_decision', 'shift_decision']
 
 # %% ../nbs/65_decide.ipynb #c-bdf67ead
-import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated
@@ -16,58 +15,90 @@ import pandas as pd
 from fastcore.basics import patch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from .blend import Blend, _fitter, align_tables, hill_climb, overwrite, simplex_weights, stack
+from .blend import Blend, align_tables, average_twins, blend_fitter, hill_climb, overwrite, simplex_weights, stack, twin_groups
 from .calibrate import Calibration, fit_calibration
+from .core import few, write_text
 from .labels import Vocab
-from .prior_shift import _em_table, adjust
+from .prior_shift import adjust, em_table
 from .rules import DEFAULT_RULE, apply_fallbacks, expected_f1_thresholds, threshold_rule
 from .scores import DecisionError
-from .thresholds import NestedScore, _folds, _scored, apply_thresholds, bootstrap_f1, cap_labels, class_table
+from .tables import class_table
+from .thresholds import NestedScore, apply_thresholds, bootstrap_f1, cap_labels, fold_array, score_ways
 
 # %% ../nbs/65_decide.ipynb #decision
 class Decision(BaseModel):
     "How probabilities become labels; unknown fields and impossible values are refused"
     model_config = ConfigDict(extra='forbid', frozen=True, strict=True, allow_inf_nan=False)
     blend:Blend|None=None # how several tables become one; None: there is one table
+    average_twins:bool=False # the mean over each twin group for all its samples; who has a twin is said when it is applied
     calibration:Calibration|None=None # a curve a class
     prior:dict[str, Annotated[list[float], Field(min_length=2, max_length=2)]]={} # class name -> ratio where it was fitted, ratio expected now
     thresholds:dict[str, Annotated[float, Field(ge=-1, le=1)]] # class name -> threshold; positive means p > t
     fallbacks:list[float|str]=['argmax'] # for rows left empty, tried in turn, see `apply_fallbacks`
-    cap:Annotated[int, Field(ge=1)]|None=None # at most so many labels a sample
-    leaks:dict[str, list[str]]={} # sample id -> labels known otherwise; they replace the decided ones
+    cap:Annotated[int, Field(ge=1)]|None=None # at most so many labels per sample
+    known:dict[str, list[str]]={} # sample id -> labels known from elsewhere; they replace the decided ones
     rule:str='given' # how the thresholds were found
     ratios:dict[str, Annotated[float, Field(ge=0, le=1)]]={} # class name -> mean calibrated probability of the samples it was fitted on; with a calibration only
-    fitted_on:dict[str, int|str]={} # samples, groups, folds, groups that the folds cut
+    fitted_on:dict[str, int|str]={} # samples, groups, folds, groups that the folds cut; of averaged twins their groups
     scores:dict[str, float]={} # macro F1: nested, in_sample, at_half, and the interval low, high
+
+    @model_validator(mode='before')
+    @classmethod
+    def _older(cls, facts):
+        if not isinstance(facts, Mapping) or 'leaks' not in facts: return facts
+        if 'known' in facts: raise ValueError("leaks is the older name of known: give known only")
+        return {'known' if k == 'leaks' else k: v for k,v in facts.items()}
+
     @model_validator(mode='after')
     def _fits(self):
         names = set(self.thresholds)
-        for what,have in dict(calibration=self.calibration and self.calibration.names, prior=list(self.prior) or None, ratios=list(self.ratios) or None, blend=self.blend and self.blend.classes).items():
-            if have is not None and set(have) != names: raise ValueError(f"{what} has other classes than the thresholds: {sorted(set(have) ^ names)[:4]}")
+        parts = dict(
+            calibration=self.calibration and self.calibration.names, prior=list(self.prior) or None,
+            ratios=list(self.ratios) or None, blend=self.blend and self.blend.classes,
+        )
+        for what,have in parts.items():
+            if have is not None and set(have) != names:
+                raise ValueError(f"{what} has other classes than the thresholds: {few(sorted(set(have) ^ names))}")
         return self
 
 # %% ../nbs/65_decide.ipynb #decision-probs
 @patch
 def probs(self:Decision,
     tables:pd.DataFrame|Mapping[str,pd.DataFrame], # a probability table with exactly the classes of the decision, in any order; for a blend: name -> table
+    twins:pd.DataFrame|pd.Series|None=None, # samples table with id and twin, or id -> twin group; read only if the decision averages twins
 ) -> pd.DataFrame: # N x C, index id, columns in the order of the decision
-    "Probabilities blended, calibrated and moved to the expected class ratios"
-    names = list(self.thresholds)
-    if (self.blend is not None) != isinstance(tables, Mapping): raise DecisionError("this decision blends several tables: give a dict of them" if self.blend else "this decision is for one table: give one, not several")
+    "Probabilities blended, averaged over twins, calibrated and moved to the expected class ratios"
+    # One table
+    if (self.blend is not None) != isinstance(tables, Mapping):
+        raise DecisionError("this decision blends several tables: give a dict of them" if self.blend else "this decision is for one table: give one, not several")
     p = self.blend.apply(tables) if self.blend else class_table(tables)
+    # The classes of the decision
+    names = list(self.thresholds)
     missing, extra = [o for o in names if o not in p], [o for o in p if o not in self.thresholds]
-    if missing or extra: raise DecisionError(f"the table lacks the classes {missing} and has {extra} too many: a decision holds for the {len(names)} classes it was made for")
+    if missing or extra:
+        raise DecisionError(f"the table lacks the classes {missing} and has {extra} too many: a decision holds for the {len(names)} classes it was made for")
     p = p[names]
+    # Twins, calibration, class ratios
+    if self.average_twins: p = _over_twins(p, twins)
     if self.calibration: p = self.calibration.apply(p)
     return adjust(p, *np.array([self.prior[o] for o in names]).T) if self.prior else p
+
+# %% ../nbs/65_decide.ipynb #c-over-twins
+def _over_twins(p:pd.DataFrame, twins) -> pd.DataFrame:
+    "The mean over twins; raises `DecisionError` where nobody said who they are"
+    if twins is None:
+        cure = "give twins=, the samples table with id and twin (`add_twins` makes it), or id -> twin group"
+        raise DecisionError(f"this decision averages twins, and nothing says who they are: {cure}")
+    return average_twins(p, twins)[0]
 
 # %% ../nbs/65_decide.ipynb #decision-hard
 @patch
 def hard(self:Decision,
     tables:pd.DataFrame|Mapping[str,pd.DataFrame], # as for `probs`
+    twins:pd.DataFrame|pd.Series|None=None, # as for `probs`
 ) -> pd.DataFrame: # N x C, bool, index id, columns in the order of the decision
-    "The decisions as zeros and ones, without the leak list"
-    p, t = self.probs(tables), np.array(list(self.thresholds.values()))
+    "The decisions as zeros and ones, without the known labels"
+    p, t = self.probs(tables, twins), np.array(list(self.thresholds.values()))
     hot = apply_fallbacks(p, apply_thresholds(p, t, None), self.fallbacks)
     return pd.DataFrame(cap_labels(p.to_numpy(), t, hot, self.cap), index=p.index, columns=p.columns)
 
@@ -75,12 +106,13 @@ def hard(self:Decision,
 @patch
 def decide(self:Decision,
     tables:pd.DataFrame|Mapping[str,pd.DataFrame], # as for `probs`
-) -> pd.Series: # one list of class names a sample, index id
-    "The labels of each sample; ids of the leak list that are not in the table are left out"
-    hot = self.hard(tables)
+    twins:pd.DataFrame|pd.Series|None=None, # as for `probs`
+) -> pd.Series: # one list of class names per sample, index id
+    "The labels of each sample; known labels of ids that are not in the table are left out"
+    hot = self.hard(tables, twins)
     labels = pd.Series(Vocab(hot.columns).decode(hot), index=hot.index, name='labels', dtype=object)
-    leak = pd.DataFrame([(k, v) for k,v in self.leaks.items() if k in labels.index], columns=['id', 'labels'])
-    return overwrite(labels, leak, list(hot.columns))[0].rename('labels') if len(leak) else labels
+    known = {k: v for k,v in self.known.items() if k in labels.index}
+    return overwrite(labels, known, list(hot.columns))[0].rename('labels') if known else labels
 
 # %% ../nbs/65_decide.ipynb #decision-save
 @patch
@@ -88,10 +120,7 @@ def save(self:Decision,
     path:str|Path, # the JSON file
 ) -> Path: # the same
     "Write the decision as JSON"
-    path = Path(path); beside = path.with_name(f'.{path.name}.{os.getpid()}.partial')
-    beside.write_text(self.model_dump_json(indent=1), encoding='utf-8')
-    os.replace(beside, path)
-    return path
+    return write_text(path, self.model_dump_json(indent=1))
 
 # %% ../nbs/65_decide.ipynb #load-decision
 def load_decision(
@@ -99,6 +128,7 @@ def load_decision(
 ) -> Decision: # the same decision
     "Read a decision; raises `DecisionError` for a file that holds anything else"
     try: return Decision.model_validate_json(Path(path).read_text(encoding='utf-8'))
+    except UnicodeDecodeError: raise DecisionError(f"{path}: is no text, so no decision: `hpa decide` writes them as JSON") from None
     except ValidationError as e:
         first = e.errors()[0]
         where = '.'.join(map(str, first['loc'])) or 'the file'
@@ -109,64 +139,102 @@ def load_decision(
 FITTED_BLENDS = dict(simplex=simplex_weights, hill_climb=hill_climb, stack=stack)     # blends whose weights are learned
 
 # %% ../nbs/65_decide.ipynb #c-f4063f13
-def _fit(tables, targs, rule, blend, calibrate, fallbacks, cap):
-    "A decision fitted on all samples of `tables`"
-    b = _fitter(FITTED_BLENDS.get(blend, blend))(tables, targs) if blend else None
+def _fit(tables, targs, rule, blend, calibrate, fallbacks, cap, twins):
+    "A decision fitted on all samples of `tables`; with `twins` it averages them"
+    # Probabilities
+    b = blend_fitter(FITTED_BLENDS.get(blend, blend))(tables, targs) if blend else None
     p = b.apply(tables) if b else tables
-    cal = fit_calibration(p, targs[list(p)].to_numpy(), calibrate) if calibrate else None
+    if twins is not None: p = _over_twins(p, twins)
+    y = targs[list(p)].to_numpy()
+    cal = fit_calibration(p, y, calibrate) if calibrate else None
     q = cal.apply(p) if cal else p
-    t = threshold_rule(rule)(q.to_numpy(), targs[list(p)].to_numpy())
-    return Decision(blend=b, calibration=cal, thresholds=dict(zip(p, np.asarray(t, float).tolist())), fallbacks=list(fallbacks), cap=cap, rule=str(rule), ratios=q.mean().to_dict() if cal else {})
+    # Thresholds
+    t = np.asarray(threshold_rule(rule)(q.to_numpy(), y), float)
+    return Decision(
+        blend=b, average_twins=twins is not None, calibration=cal, thresholds=dict(zip(p, t.tolist())), fallbacks=list(fallbacks),
+        cap=cap, rule=str(rule), ratios=q.mean().to_dict() if cal else {},
+    )
 
-def _some(tables, keep):
+def _rows(tables, keep):
     "Rows of a table, or of each table"
     return {k: v.loc[keep] for k,v in tables.items()} if isinstance(tables, Mapping) else tables.loc[keep]
 
 # %% ../nbs/65_decide.ipynb #fit-decision
 def fit_decision(
-    tables:pd.DataFrame|Mapping[str,pd.DataFrame], # out-of-fold probability table, one row a sample: id, fold, classes; for a blend: name -> table, folds taken from the first
+    tables:pd.DataFrame|Mapping[str,pd.DataFrame], # out-of-fold probability table, one row per sample: id, fold, classes; for a blend: name -> table, folds taken from the first
     samples:pd.DataFrame, # samples table with id, labels, group; may hold more samples than the table
     fallbacks:Iterable[float|str]|str|None='argmax', # for empty rows, see `apply_fallbacks`; None: they stay empty
-    cap:int|None=None, # at most so many labels a sample
+    cap:int|None=None, # at most so many labels per sample
     draws:int=1000, # of the bootstrap
     rule:str=DEFAULT_RULE, # threshold rule by name, see `threshold_rule`
     calibrate:str|None=None, # method of `fit_calibration`; None: no calibration
     blend:str|None=None, # for several tables: a rule of `hpa_lib.blend.blend` such as "mean", or one of `FITTED_BLENDS`
+    average_twins:bool=False, # the mean over each twin group, by the column `twin` of the samples
 ) -> tuple[Decision,NestedScore]: # what to use, and how good it is
     "A decision fitted on out-of-fold probabilities, with the nested score"
+    if cap is not None and cap < 1: raise DecisionError(f"cap {cap}: a row must be allowed at least one label")
+    # Probabilities and folds
     many = isinstance(tables, Mapping)
-    if many != bool(blend): raise DecisionError("several tables need a blend, such as 'mean'" if many else f"blend {blend!r} needs several tables: give a dict of them")
-    first = next(iter(tables.values())) if many else tables
-    if 'fold' not in first: raise DecisionError("the table has no column `fold`: the nested score needs the fold in which each sample was held out")
-    fold = first.set_index('id').fold if 'id' in first else first.fold
+    if many != bool(blend):
+        raise DecisionError("several tables need a blend, such as 'mean'" if many else f"blend {blend!r} needs several tables: give a dict of them")
+    fold = _fold_column(next(iter(tables.values())) if many else tables)
     probs = align_tables({k: class_table(v) for k,v in tables.items()}) if many else class_table(tables)
-    ids = (next(iter(probs.values())) if many else probs).index
-    rows, names = samples.set_index('id').reindex(ids), list(next(iter(probs.values())) if many else probs)
+    first = next(iter(probs.values())) if many else probs
+    ids, names = first.index, list(first)
+    # What is known of the samples
+    rows = samples.set_index('id').reindex(ids)
     unknown = ids[rows.labels.isna()]
-    if len(unknown): raise DecisionError(f"id {unknown[0]!r} ({len(unknown)} in all) has no labels in the samples table: give the samples the probabilities were made for")
+    if len(unknown):
+        raise DecisionError(f"id {few(unknown)} has no labels in the samples table: give the samples the probabilities were made for")
     targs = pd.DataFrame(Vocab(names).multi_hot(rows.labels), index=ids, columns=names)
-    steps = [] if fallbacks is None else [fallbacks] if isinstance(fallbacks, (str, float)) else list(fallbacks)
-    how = dict(rule=rule, blend=blend, calibrate=calibrate, fallbacks=steps, cap=cap)
-    decision, score = _nested(probs, targs, _folds(fold.loc[ids], len(ids)), how)
     groups = rows.group if 'group' in rows else rows.index.to_series()
+    twins = _uncut_twins(samples, fold.loc[ids]) if average_twins else None
+    # The decision and its score
+    steps = [] if fallbacks is None else [fallbacks] if isinstance(fallbacks, (str, float)) else list(fallbacks)
+    how = dict(rule=rule, blend=blend, calibrate=calibrate, fallbacks=steps, cap=cap, twins=twins)
+    decision, score = _nested(probs, targs, fold_array(fold.loc[ids], len(ids)), how)
     spread = bootstrap_f1(targs[list(decision.thresholds)], score.hard, groups, n=draws)
-    about = dict(samples=len(ids), groups=int(groups.nunique()), folds=int(fold.nunique()), cut_groups=int((fold.loc[ids].groupby(groups.to_numpy()).nunique() > 1).sum()))
     scores = dict(nested=score.nested, low=spread['low'], high=spread['high'], in_sample=score.in_sample, at_half=score.at_half)
+    # Where it came from
+    cut = (fold.loc[ids].groupby(groups.to_numpy()).nunique() > 1).sum()
+    about = dict(samples=len(ids), groups=int(groups.nunique()), folds=int(fold.nunique()), cut_groups=int(cut))
+    if average_twins: about['twin_groups'] = int(twin_groups(twins, ids).nunique())
     return decision.model_copy(update=dict(fitted_on=about, scores=scores)), score
+
+# %% ../nbs/65_decide.ipynb #c-fold-column
+def _fold_column(table:pd.DataFrame) -> pd.Series:
+    "id -> fold"
+    if 'fold' not in table:
+        raise DecisionError("the table has no column `fold`: the nested score needs the fold in which each sample was held out")
+    return table.set_index('id').fold if 'id' in table else table.fold
+
+def _uncut_twins(samples:pd.DataFrame, fold:pd.Series) -> pd.DataFrame:
+    "id and twin of all samples; raises `DecisionError` where the folds cut a twin group"
+    if 'twin' not in samples:
+        raise DecisionError("the samples have no column `twin`, so nothing says who is whose twin: find them with `find_twins` and `add_twins`")
+    twins = samples[['id', 'twin']]
+    group = twin_groups(twins, fold.index)
+    kinds = fold.loc[group.index].groupby(group).nunique(dropna=False)
+    cut = kinds.index[kinds > 1]
+    if len(cut):
+        cure = "make folds with `grouped_folds` of samples that know their twins, which keeps them together"
+        raise DecisionError(f"the folds cut twin group {few(cut)}, so a mean over it would tell of held-out samples: {cure}")
+    return twins
 
 # %% ../nbs/65_decide.ipynb #c-87502ebd
 def _nested(probs, targs, folds, how):
     "The decision fitted on all, and the score of those fitted without each fold"
-    whole = _fit(probs, targs, **how)
+    whole, twins = _fit(probs, targs, **how), how['twins']
     names = list(whole.thresholds)
     y, hard, thresh = targs[names].to_numpy().astype(bool), np.zeros(targs.shape, bool), {}
     for k in np.unique(folds).tolist():
-        part = _fit(_some(probs, folds != k), targs[folds != k], **how)
-        hard[folds == k] = part.hard(_some(probs, folds == k))[names].to_numpy()
+        part = _fit(_rows(probs, folds != k), targs[folds != k], **how)
+        hard[folds == k] = part.hard(_rows(probs, folds == k), twins)[names].to_numpy()
         thresh[k] = part.thresholds
+    # All of it, and the same with thresholds of .5
     half = whole.model_copy(update=dict(calibration=None, thresholds={o: .5 for o in names}))
-    return whole, _scored(y, names, pd.DataFrame(thresh | {'all': whole.thresholds}), nested=hard,
-                          in_sample=whole.hard(probs).to_numpy(), at_half=half.hard(probs).to_numpy())
+    ways = dict(nested=hard, in_sample=whole.hard(probs, twins).to_numpy(), at_half=half.hard(probs, twins).to_numpy())
+    return whole, score_ways(y, names, pd.DataFrame(thresh | {'all': whole.thresholds}), **ways)
 
 # %% ../nbs/65_decide.ipynb #shift-decision
 def shift_decision(
@@ -176,10 +244,20 @@ def shift_decision(
     n:int=200, # draws of the bootstrap
     seed:int=0, # of the draws
     level:float=.95, # share of draws inside the interval
+    twins:pd.DataFrame|pd.Series|None=None, # as for `Decision.probs`
 ) -> tuple[Decision,pd.DataFrame]: # the decision for these samples; one row a class: old, ratio, low, high
     "The decision moved to the class ratios of other samples; raises `DecisionError` where it is not calibrated"
-    if not decision.calibration or not decision.ratios: raise DecisionError("this decision has no calibration (or is of an older version): fit it with calibrate='offset' (`hpa decide --calibrate offset`), as ratios are counted from calibrated probabilities")
-    p = decision.model_copy(update=dict(prior={})).probs(tables); old = np.array([decision.ratios[o] for o in p])
-    found = _em_table(p, old, prior, n, np.random.default_rng(seed), level)
+    if not decision.calibration or not decision.ratios:
+        cure = "fit it with calibrate='offset' (`hpa decide --calibrate offset`), as ratios are counted from calibrated probabilities"
+        raise DecisionError(f"this decision has no calibration (or is of an older version): {cure}")
+    # Ratios
+    p = decision.model_copy(update=dict(prior={})).probs(tables, twins)
+    old = np.array([decision.ratios[o] for o in p])
+    found = em_table(p, old, prior, n, seed, level)
+    # The decision that fits them
     thresh = expected_f1_thresholds(adjust(p, old, found.ratio))
-    return decision.model_copy(update=dict(prior={o: [float(r.old), float(r.ratio)] for o,r in found.iterrows()}, thresholds=dict(zip(p, thresh.tolist())), rule='expected_f1', scores={})), found
+    moved = dict(
+        prior={o: [float(r.old), float(r.ratio)] for o,r in found.iterrows()}, thresholds=dict(zip(p, thresh.tolist())),
+        rule='expected_f1', scores={},
+    )
+    return decision.model_copy(update=moved), found

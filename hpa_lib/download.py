@@ -31,10 +31,11 @@ from fastprogress.fastprogress import progress_bar
 from filelock import FileLock, Timeout
 
 from . import __version__
+from .core import HPAError, few, sync_file, sync_folder, writing
 from .samples import RGBY, hpa_identity
 
 # %% ../nbs/14_download.ipynb #downloaderror
-class DownloadError(ValueError):
+class DownloadError(HPAError):
     "A download that cannot be done, or a file that is not what was asked for; the message says which and what helps"
 
 # %% ../nbs/14_download.ipynb #hpa-images
@@ -55,18 +56,14 @@ def read_ids(
     return table[column].tolist()
 
 # %% ../nbs/14_download.ipynb #c-98cf6c04
-def _some(items):
-    items = [repr(o) for o in items]
-    return ', '.join(items[:5]) + (f', ... ({len(items)} in all)' if len(items) > 5 else '')
-
 def _check_ids(ids):
     "Refuse what is no list of different ids of the public atlas"
     if isinstance(ids, str): raise DownloadError(f"{ids!r}: ids come as a list, even a single one")
     ids = pd.Series(list(ids), dtype=object)
     bad, twice = ids[hpa_identity(ids).antibody.isna()], ids[ids.duplicated()].unique()
     if not len(ids): raise DownloadError("no ids: there is nothing to fetch")
-    if len(bad): raise DownloadError(f"no ids of the public atlas: {_some(bad)}; they look like 10580_1610_C1_1 (antibody, plate, well, field)")
-    if len(twice): raise DownloadError(f"ids that stand twice: {_some(twice)}; give each once")
+    if len(bad): raise DownloadError(f"no ids of the public atlas: {few(bad)}; they look like 10580_1610_C1_1 (antibody, plate, well, field)")
+    if len(twice): raise DownloadError(f"ids that stand twice: {few(twice)}; give each once")
     return list(ids)
 
 # %% ../nbs/14_download.ipynb #hpa-files
@@ -181,7 +178,6 @@ def _receive(client, url, part, pace):
             for data in r.iter_raw():
                 f.write(data)
                 if pace.stop.is_set(): raise _Stopped
-            f.flush(); os.fsync(f.fileno())                                  # on the disk before it gets its name
     if new['length'] not in (None, part.stat().st_size): raise _Again(f"{part.stat().st_size} bytes came, {new['length']} were announced")
     return rest
 
@@ -208,7 +204,10 @@ class _Fetcher:
             error, wait = self.attempt(url, part, min(self.backoff * 2**k, self.patience))
             if not error:
                 size, self.misses = part.stat().st_size, 0
-                os.replace(part, path); _forget(part)
+                sync_file(part)                                                  # on the disk before it gets its name
+                os.replace(part, path)
+                sync_folder(Path(path).parent)
+                _forget(part)
                 return 'ok', size, k + 1, None
             if wait is None or self.over: break
         self.misses = self.misses + 1 if wait is not None else 0
@@ -278,12 +277,6 @@ def _all(fetch, todo, workers):
             for i in range(0, len(todo), 1024): yield from pool.map(lambda o: fetch(*o), todo[i:i + 1024])
         except BaseException: fetch.pace.stop.set(); raise                     # running threads end at the next piece of data
 
-def _write_csv(table, path):
-    "Beside its place, then renamed"
-    beside = Path(f'{path}.partial')
-    table.to_csv(beside, index=False)
-    os.replace(beside, path)
-
 # %% ../nbs/14_download.ipynb #fetch-files
 def fetch_files(
     files:pd.DataFrame, # with columns url and path, such as `hpa_files` gives; JPEG pictures
@@ -301,8 +294,8 @@ def fetch_files(
     "Fetch pictures that are not there yet; raises `DownloadError` for a folder or disk that cannot be written"
     if min(workers, tries, give_up) < 1: raise DownloadError(f"workers={workers}, tries={tries}, give_up={give_up}: give at least 1 of each")
     lacking = [c for c in ('url', 'path') if c not in files]
-    if lacking: raise DownloadError(f"no column {_some(lacking)} among {', '.join(files)}; make the table with hpa_files")
-    if files.path.duplicated().any(): raise DownloadError(f"two rows for one file: {_some(files.path[files.path.duplicated()])}; give each once")
+    if lacking: raise DownloadError(f"no column {few(lacking)} among {', '.join(files)}; make the table with hpa_files")
+    if files.path.duplicated().any(): raise DownloadError(f"two rows for one file: {few(files.path[files.path.duplicated()])}; give each once")
     if failed and not Path(failed).absolute().parent.is_dir(): raise DownloadError(f"{failed}: no such folder for the table of failed files; make it, or choose another")
     with ExitStack() as held:
         for o in sorted({os.path.dirname(p) or '.' for p in files.path}): held.enter_context(_locked(o))
@@ -316,7 +309,8 @@ def fetch_files(
             for row,k in zip(progress_bar(results, total=len(todo), leave=False) if progress else results, todo): rows[k] = row
         except OSError as e: raise DownloadError(f"{e.filename or files.path.iloc[0]}: writing failed ({e.strerror or e}); is there room on the disk? The same call will go on from here") from e
     done = files.assign(**pd.DataFrame(rows, columns=['status', 'bytes', 'tries', 'error'], index=files.index, dtype=object).astype(dict(bytes=int, tries=int)))
-    if failed: _write_csv(done[done.status == 'failed'], failed)
+    if failed:
+        with writing(failed) as part: done[done.status == 'failed'].to_csv(part, index=False)
     return done
 
 # %% ../nbs/14_download.ipynb #download-hpa
@@ -352,9 +346,7 @@ def _same(path, member):
 def _extract(z, member, path):
     "Write a member, checked, then named"
     path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f'.{path.name}.partial')
-    with z.open(member) as source, open(beside, 'wb') as out: shutil.copyfileobj(source, out, 2**20)
-    os.replace(beside, path)
+    with writing(path) as part, z.open(member) as source, open(part, 'wb') as out: shutil.copyfileobj(source, out, 2**20)
 
 # %% ../nbs/14_download.ipynb #unpack
 def unpack(

@@ -8,6 +8,7 @@ __all__ = ['TWIN_RULES', 'DuplicateError', 'thumbnail', 'perceptual_hash', 'hash
            'leak_list', 'label_conflicts', 'show_pairs']
 
 # %% ../nbs/24_duplicates.ipynb #c-b270dad2
+import csv
 import os
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -23,19 +24,14 @@ from scipy.ndimage import gaussian_filter1d
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
+from .core import HPAError, few, near
 from .images import composite, read_plane, read_sample, resize_plane
 from .samples import derive_groups, sample_channels, tidy_samples
 from .store import Store
 
 # %% ../nbs/24_duplicates.ipynb #duplicateerror
-class DuplicateError(ValueError):
+class DuplicateError(HPAError):
     "A search for duplicates that cannot be done as asked; the message names the value and the cure"
-
-# %% ../nbs/24_duplicates.ipynb #c-b6f6a673
-def _few(items, n=5):
-    "At most `n` of the items, and how many there are"
-    items = [str(o) for o in items]
-    return ', '.join(items[:n]) + (f', ... ({len(items)} in all)' if len(items) > n else '')
 
 # %% ../nbs/24_duplicates.ipynb #thumbnail
 def thumbnail(
@@ -57,7 +53,7 @@ def perceptual_hash(
 def _luma(planes):
     "Brightness of red, green and blue as Pillow mixes it; None where one is absent"
     if any(p is None for p in planes): return None
-    if len({p.shape for p in planes}) > 1: raise DuplicateError(f"luma needs channels of one size, not {_few(p.shape for p in planes)}; leave 'luma' out of the channels")
+    if len({p.shape for p in planes}) > 1: raise DuplicateError(f"luma needs channels of one size, not {few(p.shape for p in planes)}; leave 'luma' out of the channels")
     return np.array(Image.merge('RGB', [Image.fromarray(p) for p in planes]).convert('L'))
 
 def _hash_row(planes, channels):
@@ -71,7 +67,7 @@ def _row_of(pictures, channels, depth):
     asked = [c for c in channels if c != 'luma'] + [c for c in ('red', 'green', 'blue') if 'luma' in channels and c not in channels]
     known = pictures.channels if isinstance(pictures, Store) else sample_channels(pictures)
     lacking = [c for c in asked if c not in known]
-    if lacking or not asked: raise DuplicateError(f"no channel {_few(lacking)} to hash, there are {_few(known)}; pass channels=")
+    if lacking or not asked: raise DuplicateError(f"no channel {few(lacking, show=str)} to hash, there are {few(known, show=str)}; pass channels=")
     def packed(i):
         if not pictures.ok[i]: return [None]*len(channels), None, str(pictures.samples.error[i])
         return _hash_row(dict(zip(known, pictures[i])), channels)
@@ -123,7 +119,7 @@ def get_rule(
 ) -> Rule: # the rule
     "A rule by its name or its radii; raises `DuplicateError` for one that makes no sense"
     if isinstance(rule, str):
-        if rule not in TWIN_RULES: raise DuplicateError(f"{rule!r}: no such rule; known are {', '.join(TWIN_RULES)}, or give {{channel: bits}}")
+        if rule not in TWIN_RULES: raise DuplicateError(f"no rule is called {rule!r}: give {{channel: bits}}, or {near(rule, TWIN_RULES)}")
         return TWIN_RULES[rule]
     rule = rule if isinstance(rule, Rule) else Rule(dict(rule))
     bad = {c: r for c,r in rule.radius.items() if isinstance(r, bool) or not isinstance(r, (int, np.integer)) or not 0 <= r <= 64}
@@ -135,14 +131,14 @@ def get_rule(
 def _channels(hashes):
     "The channels of a hash table; raises `DuplicateError` where it is none"
     cols = list(hashes.columns)
-    if 'picture' not in cols or 'thumbs' not in cols or 'id' not in cols: raise DuplicateError(f"not a hash table, its columns are {_few(cols)}: make one with `hash_pictures`")
-    if hashes.id.duplicated().any(): raise DuplicateError(f"ids that stand twice: {_few(hashes.id[hashes.id.duplicated()].unique())}; give one source's ids a prefix")
+    if 'picture' not in cols or 'thumbs' not in cols or 'id' not in cols: raise DuplicateError(f"not a hash table, its columns are {few(cols)}: make one with `hash_pictures`")
+    if hashes.id.duplicated().any(): raise DuplicateError(f"ids that stand twice: {few(hashes.id[hashes.id.duplicated()].unique())}; give one source's ids a prefix")
     return cols[cols.index('picture') + 1:cols.index('thumbs')]
 
 def _missing(hashes, rule):
     "N x K: where a channel of the rule has no hash"
     lacking = [c for c in rule.radius if c not in _channels(hashes)]
-    if lacking: raise DuplicateError(f"the hash table has no channel {_few(lacking)}, which the rule needs; hash with channels=(..., {lacking[0]!r}), or give a rule of your own, {{channel: bits}}")
+    if lacking: raise DuplicateError(f"the hash table has no channel {few(lacking, show=str)}, which the rule needs; hash with channels=(..., {lacking[0]!r}), or give a rule of your own, {{channel: bits}}")
     return hashes[list(rule.radius)].isna()
 
 # %% ../nbs/24_duplicates.ipynb #unjudged
@@ -167,7 +163,7 @@ class _Tally:
         raise DuplicateError(f"more than {self.most:,} pairs within {list(self.radii)} bits among {len(self.hashes):,} rows, and the commonest hash stands in {count:,} of them; "
                              "take a smaller radius, look at the pictures of that hash, or pass a larger `most`")
 
-def _near(a, b, radii, lo, hi, tally, tile=4096):
+def _near_rows(a, b, radii, lo, hi, tally, tile=4096):
     "Pairs i < j of rows lo ... hi of `a` with rows of `b`, within the radius in every channel"
     first, *rest = np.argsort(radii, kind='stable')
     left, right, found = np.ascontiguousarray(a[lo:hi,first])[:,None], np.ascontiguousarray(b[:,first]), []
@@ -191,7 +187,7 @@ def _near(a, b, radii, lo, hi, tally, tile=4096):
 # %% ../nbs/24_duplicates.ipynb #c-2cc5b82a
 def _search(a, b, radii, tally, check, workers, progress, rows=64):
     "What `check(i, j)` makes of the near pairs, block after block"
-    def block(lo): return check(*_near(a, b, radii, lo, min(lo + rows, len(a)), tally))
+    def block(lo): return check(*_near_rows(a, b, radii, lo, min(lo + rows, len(a)), tally))
     blocks = range(0, len(a) - 1, rows)
     with ThreadPoolExecutor(workers or min(os.cpu_count() or 1, 16)) as pool:
         found = pool.map(block, blocks)
@@ -296,7 +292,7 @@ def find_twins(
     mute = _missing(hashes, rule).any(axis=1)
     if mute.any():
         import warnings
-        warnings.warn(f"{mute.sum()} of {len(hashes)} samples cannot be judged, for want of a hash in {', '.join(rule.radius)}: {_few(hashes.id[mute], 3)}; `unjudged` tells why", stacklevel=2)
+        warnings.warn(f"{mute.sum()} of {len(hashes)} samples cannot be judged, for want of a hash in {', '.join(rule.radius)}: {few(hashes.id[mute], 3)}; `unjudged` tells why", stacklevel=2)
     able = hashes[~mute].reset_index(drop=True)
     pairs = pd.concat([_twins(able, rule, k, most, workers, progress) for k in (range(8) if dihedral else [0])], ignore_index=True)
     pairs = pairs.assign(bits=pairs[list(rule.radius)].astype(int).sum(axis=1)).sort_values(['i', 'j', 'bits', 'turn']).drop_duplicates(['i', 'j'])
@@ -310,10 +306,10 @@ def add_twins(
     pairs:pd.DataFrame, # id_a, id_b, as `find_twins` or `read_pairs` gives
 ) -> pd.DataFrame: # the same rows in the same order, with `twin` and `group` united
     "Tie twins together, so that no fold can part them; every row stays; raises `DuplicateError` for an id that is not in the table"
-    if samples.id.duplicated().any(): raise DuplicateError(f"ids that stand twice: {_few(samples.id[samples.id.duplicated()].unique())}; run `check_samples`")
+    if samples.id.duplicated().any(): raise DuplicateError(f"ids that stand twice: {few(samples.id[samples.id.duplicated()].unique())}; run `check_samples`")
     ends = pd.concat([pairs.id_a, pairs.id_b], ignore_index=True).astype(object)
     lost = ends[~ends.isin(samples.id)].unique()
-    if len(lost): raise DuplicateError(f"pairs with ids that are not in the samples table: {_few(lost)}; put all sources in one table with `join_samples` first")
+    if len(lost): raise DuplicateError(f"pairs with ids that are not in the samples table: {few(lost)}; put all sources in one table with `join_samples` first")
     old = samples.twin if 'twin' in samples else pd.Series(None, samples.index, dtype=object)
     a, b = (pd.concat([x.astype(object), y.astype(object)]) for x,y in ((pairs.id_a, samples.id[old.notna()]), (pairs.id_b, old.dropna())))
     code, names = pd.factorize(pd.concat([samples.id.astype(object), a, b]))
@@ -323,18 +319,55 @@ def add_twins(
     twin = party.transform('min').where(party.transform('size') > 1, old.astype(object))
     return tidy_samples(samples.assign(twin=twin), sample_channels(samples))
 
+# %% ../nbs/24_duplicates.ipynb #pair-cells
+_ENDS = ['id_a', 'id_b']
+
+def _cells(path:Path) -> list[tuple[int, list[str]]]: # number of the line, its cells
+    "The lines of a text file that are not empty, cut at commas"
+    try:
+        with open(path, encoding='utf-8-sig', newline='') as f:
+            lines = csv.reader(f, strict=True)
+            rows = [(lines.line_num, row) for row in lines if len(row) > 1 or ''.join(row).strip()]
+    except (OSError, ValueError, csv.Error) as e:
+        raise DuplicateError(f"{path}: cannot be read as text ({e}); check the path, or save it in UTF-8") from e
+    if not rows: raise DuplicateError(f"{path}: is empty; where there are no pairs, write the header id_a,id_b")
+    return rows
+
+def _both_ends(path:Path, names:list[str], rows:list[tuple[int, list]]) -> list[tuple[int, list]]: # number of the row, its two ids
+    "The columns id_a and id_b of a table"
+    if any(names.count(o) != 1 for o in _ENDS):
+        raise DuplicateError(f"{path}: line 1 names the columns {few(names)}; a table of pairs has id_a and id_b, each once")
+    for n,row in rows:
+        if len(row) != len(names): raise DuplicateError(f"{path}: line {n} has {len(row)} cells, and line 1 has {len(names)}; quote ids with commas")
+    a, b = (names.index(o) for o in _ENDS)
+    return [(n, [row[a], row[b]]) for n,row in rows]
+
+def _parquet_ends(path:Path) -> list[tuple[int, list]]: # number of the row, its two ids
+    "The pairs of a Parquet file; rows are numbered as in a CSV, where line 1 is the header"
+    try: table = pd.read_parquet(path)
+    except (OSError, ValueError) as e: raise DuplicateError(f"{path}: cannot be read as Parquet ({e}); check the path") from e
+    return _both_ends(path, [str(o) for o in table], list(enumerate(table.to_numpy(object).tolist(), 2)))
+
 # %% ../nbs/24_duplicates.ipynb #read-pairs
 def read_pairs(
-    path:str|Path, # a text file; each line the ids of one picture, two or more, with commas between
+    path:str|Path, # CSV or .parquet with the columns id_a and id_b; or a text file with the ids of one picture in each line
 ) -> pd.DataFrame: # id_a, id_b; a line of k ids makes k - 1 pairs with its first
-    "Read a published list of duplicates"
+    "Read pairs that `find_twins` found, or a published list; raises `DuplicateError` naming the line that is no pair"
     path = Path(path)
-    try: lines = path.read_text(encoding='utf-8-sig').splitlines()
-    except (OSError, ValueError) as e: raise DuplicateError(f"{path}: cannot be read as text ({e}); check the path, or save it in UTF-8") from e
-    rows = [[o.strip() for o in line.split(',')] for line in lines if line.strip()]
-    bad = [n for n,o in enumerate(rows, 1) if len(set(o)) < 2 or not all(o)]
-    if bad: raise DuplicateError(f"{path}: entry {bad[0]} is {','.join(rows[bad[0] - 1])!r}; expected two ids or more, with commas between")
-    return pd.DataFrame([(first, o) for first,*rest in rows for o in rest], columns=['id_a', 'id_b'], dtype=object)
+
+    # A table, or a list?
+    if path.suffix == '.parquet': found = _parquet_ends(path)
+    else:
+        found = _cells(path)
+        names = [o.strip() for o in found[0][1]]
+        if set(_ENDS) & set(names): found = _both_ends(path, names, found[1:])
+        else: found = [(n, [o.strip() for o in row]) for n,row in found]
+
+    # Ids are text, and two at least differ
+    for n,ids in found:
+        if all(isinstance(o, str) and o.strip() for o in ids) and len(set(ids)) > 1: continue
+        raise DuplicateError(f"{path}: line {n} is {few(ids)}; expected two ids or more, as text, with commas between")
+    return pd.DataFrame([(first, o) for _,(first,*rest) in found for o in rest], columns=_ENDS, dtype=object)
 
 # %% ../nbs/24_duplicates.ipynb #inherit-antibodies
 def inherit_antibodies(

@@ -19,10 +19,11 @@ import pandas as pd
 import tifffile
 from PIL import Image
 
+from .core import HPAError
 from .samples import RGBY
 
 # %% ../nbs/20_images.ipynb #imageerror
-class ImageError(ValueError):
+class ImageError(HPAError):
     "A picture that cannot be read, or not without a guess; the message names the file and the cure"
 
 # %% ../nbs/20_images.ipynb #split-ref

@@ -7,15 +7,16 @@ __all__ = ['HPA28', 'Z2G10', 'vocabs', 'LabelError', 'Vocab', 'get_vocab']
 
 # %% ../nbs/00_labels.ipynb #c-b8e46e5b
 from collections.abc import Iterable, Sequence
-from difflib import get_close_matches
 from numbers import Integral
 
 import numpy as np
 import pandas as pd
 from fastcore.basics import patch
 
+from .core import HPAError, near
+
 # %% ../nbs/00_labels.ipynb #labelerror
-class LabelError(ValueError):
+class LabelError(HPAError):
     "A label, or a set of labels, that the vocabulary cannot hold"
 
 # %% ../nbs/00_labels.ipynb #vocab-2
@@ -55,10 +56,16 @@ def codes(self:Vocab) -> list[int]: # one code a class, in column order
     return list(self._codes)
 
 # %% ../nbs/00_labels.ipynb #unknown
-def _unknown(self:Vocab, label) -> LabelError:
-    near = get_close_matches(str(label), self._names, n=1)
-    hint = f"; did you mean {near[0]!r}?" if near else f"; codes are {min(self._codes)} to {max(self._codes)}" if self._codes else ""
-    return LabelError(f"unknown label {label!r} for the {self.name or 'given'} vocabulary of {len(self)} classes{hint}")
+def _unknown(
+    self:Vocab,
+    label:object, # what is not in it
+) -> LabelError: # a word: with the class it may be; a number: with the codes there are
+    "What to raise for a label that the vocabulary does not know"
+    word = isinstance(label, str) and not label.isdecimal()
+    if not len(self): cure = "it has no classes"
+    elif word: cure = near(label, self._names, cutoff=.5)
+    else: cure = f"codes are {min(self._codes)} to {max(self._codes)}"
+    return LabelError(f"unknown label {label!r} for the {self.name or 'given'} vocabulary of {len(self)} classes; {cure}")
 
 # %% ../nbs/00_labels.ipynb #vocab-index
 @patch
@@ -180,6 +187,8 @@ def get_vocab(
     "The vocabulary that `vocab` names, or one made of the names in it"
     if isinstance(vocab, Vocab): return vocab
     if isinstance(vocab, str):
-        if vocab not in vocabs: raise LabelError(f"no vocabulary is called {vocab!r}: known are {', '.join(vocabs)}; or give a list of class names")
+        if vocab not in vocabs:
+            cure = f"give a list of class names, or {near(vocab, vocabs)}"
+            raise LabelError(f"no vocabulary is called {vocab!r}: {cure}")
         return vocabs[vocab]
     return Vocab(vocab)

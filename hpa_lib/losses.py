@@ -11,7 +11,6 @@ __all__ = ['losses', 'LossError', 'MultiLabelLoss', 'PointwiseLoss', 'BCELoss', 
 import ast
 import inspect
 from collections.abc import Sequence
-from difflib import get_close_matches
 from functools import partial
 from math import inf, isfinite
 
@@ -19,8 +18,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .core import HPAError, one_of
+
 # %% ../nbs/42_losses.ipynb #losserror
-class LossError(ValueError):
+class LossError(HPAError):
     "A loss that does not exist or does not fit its inputs"
 
 # %% ../nbs/42_losses.ipynb #multilabelloss
@@ -235,13 +236,6 @@ losses = dict(bce=BCELoss, bce_smooth=partial(BCELoss, smooth=.1), focal=FocalLo
               focal_f1=lambda: SumLoss(dict(focal=FocalLoss(), soft_f1=SoftF1Loss()), [.5, .5]))
 
 # %% ../nbs/42_losses.ipynb #c-6fc61ff5
-def _known(what:str, name:str, known:Sequence[str]) -> None:
-    "Raises `LossError` for an unknown name, with the nearest known one"
-    if name in known: return
-    near = get_close_matches(str(name), known, n=1)
-    hint = f"; did you mean {near[0]!r}?" if near else ""
-    raise LossError(f"{what} {name!r}: choose one of {', '.join(known)}{hint}" if known else f"{what} {name!r}: it has none")
-
 def _option(node:ast.expr, text:str) -> object:
     "A number, a word or a list of numbers"
     if isinstance(node, ast.Name): return node.id
@@ -253,12 +247,16 @@ def _named(node:ast.expr, text:str) -> MultiLabelLoss:
     "A loss from its name, perhaps with options"
     call = node if isinstance(node, ast.Call) else ast.Call(node, [], [])
     if not isinstance(call.func, ast.Name) or call.args: raise LossError(f"loss {text!r}: {ast.unparse(node)!r} is no loss; write a name, with options as 'focal(gamma=1)' and a weight as '0.5*focal'")
-    name = call.func.id
-    _known("no loss is called", name, list(losses))
+
+    # The name, and options that it takes
+    name = one_of(call.func.id, losses, 'loss', LossError)
     takes = [o for o in inspect.signature(losses[name]).parameters if o != 'thresh']
     given = [o.arg for o in call.keywords]
-    for o in given: _known(f"{name} has no option", o, takes)
+    if given and not takes: raise LossError(f"no option of {name} is called {given[0]!r}: it has none")
+    for o in given: one_of(o, takes, f'option of {name}', LossError)
     if len(set(given)) < len(given): raise LossError(f"loss {text!r}: {ast.unparse(node)!r} gives an option more than once")
+
+    # The loss, called as it was written
     loss = losses[name](**{o.arg: _option(o.value, text) for o in call.keywords})
     loss.name = ast.unparse(node)
     return loss

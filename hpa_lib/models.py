@@ -6,20 +6,19 @@
 __all__ = ['Plan', 'has_bf16', 'plan_for', 'RGBYNet', 'load_weights', 'rgby_model', 'body_head_split', 'save_model', 'load_model']
 
 # %% ../nbs/40_models.ipynb #c-a3009841
-import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from inspect import signature
 from pathlib import Path
 
 import timm
 import torch
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from .core import few, one_of
 from .heads import heads, linear_head
 from .stems import ModelError, first_convs, pool_stem, stems, widen_stem
-from .weights import WeightReport, imagenet_state, match_state, read_state, sha256
+from .weights import WeightReport, imagenet_state, join_trained, match_classes, match_state, read_about, read_state, sha256, write_state
 
 # %% ../nbs/40_models.ipynb #plan
 @dataclass(frozen=True)
@@ -62,6 +61,9 @@ class RGBYNet(nn.Module):
         super().__init__()
         self.body,self.head,self.config = body,head,config
         self.plan = Plan()
+        self.about:dict = {}
+        self.filled:WeightReport|None = None
+        self.filled_outputs:set[int] = set()
     @property
     def channels(self): return self.config['channels']
     def features(self, x):
@@ -85,11 +87,11 @@ def _check_filled(report:WeightReport, want:Mapping[str, Tensor], firsts:list[st
     lost = [k for k in body if k not in report.matched]
     if len(lost) > (1 - least)*len(body) or set(lost) & set(firsts):
         raise ModelError(f"{where}: {len(body) - len(lost)} of {len(body)} tensors of the body are there, {lost[0]!r} is not ({report}): is it another architecture, "
-                         f"or do names have a prefix? Names there: {', '.join(report.unexpected[:3]) or 'all known'}")
+                         f"or do names have a prefix, to be taken off with prefix=...? Names there: {', '.join(report.unexpected[:3]) or 'all known'}")
     layers = {'.'.join(k.split('.')[:2]) + '.' for k in report.matched if k.startswith('body.')}
     more = [o for o in report.unexpected if (report.added + o.removeprefix(report.prefix)).startswith(tuple(layers))]
     if more: raise ModelError(f"{where}: {len(more)} tensors such as {more[0]!r} belong to layers that the body does not have: is it another architecture?")
-    left = report.missing + report.wrong_shape + report.unexpected
+    left = [*report.missing, *report.wrong_shape, *report.unexpected, *report.fresh, *report.unused]
     if strict and left: raise ModelError(f"{where}: {report}; the first is {left[0]!r}; use strict=False to do without")
 
 # %% ../nbs/40_models.ipynb #widener
@@ -101,6 +103,34 @@ def _widener(model:'RGBYNet', channels:Iterable[str]|None, where:str) -> object:
     if channels != rgb: raise ModelError(f"{where}: weights for {', '.join(channels)} do not fit a network that reads {', '.join(model.channels)}: build one for the channels of the file")
     return lambda w: widen_stem(w, model.channels, model.config['stem'], model.config['rescale'])
 
+# %% ../nbs/40_models.ipynb #check-classes
+def _check_classes(classes:Iterable[str], n_out:int) -> list[str]:
+    "Names of a network's outputs as a list; raises `ModelError` where they cannot be its"
+    names = [str(o) for o in classes]
+    twice = [o for i,o in enumerate(names) if o in names[:i]]
+    if isinstance(classes, str) or twice: raise ModelError(f"classes={classes!r}: give a list of names, each once")
+    if len(names) != n_out: raise ModelError(f"{len(names)} classes ({few(names, 3)}) for a network of {n_out} outputs: give one name for each output, in order")
+    return names
+
+# %% ../nbs/40_models.ipynb #last-layer
+def _last_layer(model:'RGBYNet') -> tuple[str, str]:
+    "Names of weight and bias of the layer with a row for each class"
+    return tuple(f'head.{len(model.head) - 1}.{o}' for o in ('weight', 'bias'))
+
+# %% ../nbs/40_models.ipynb #by-class
+def _by_class(model:'RGBYNet', state:Mapping[str, Tensor], theirs:list[str], ours:list[str]) -> tuple[dict, dict]:
+    "Weights whose last layer is made for the network's classes; what became of which class"
+    state, mine, last = dict(state), model.state_dict(), _last_layer(model)
+    both = [o for o in ours if o in theirs]
+    fits = all(k in state and state[k].shape[1:] == mine[k].shape[1:] and len(state[k]) == len(theirs) for k in last)
+    # A layer that reads something else, or has no class in common, is no start: not even its bias
+    if fits and both: state |= {k: match_classes(state[k], theirs, mine[k], ours) for k in last}
+    else:
+        both = []
+        for k in last: state.pop(k, None)
+    unused = [o for o in theirs if o not in ours]
+    return state, dict(classes=tuple(both), fresh=tuple(o for o in ours if o not in both), unused=tuple(unused))
+
 # %% ../nbs/40_models.ipynb #fill
 def _fill(
     model:'RGBYNet', # changed in place
@@ -111,12 +141,22 @@ def _fill(
     least:float=1., # share of the body that must be there
     prefix:str|None=None, # see `match_state`
     channels:Iterable[str]|None=None, # input channels of the weights; None: see `load_weights`
+    classes:tuple[list, list]|None=None, # names of the weights' outputs and of the network's; None: outputs are filled by place
 ) -> WeightReport:
+    # The last layer by the names of its classes
+    by_class = {}
+    if head and classes: state, by_class = _by_class(model, state, *classes)
+    # Everything else by the names of its tensors
     want = {k: v for k,v in model.state_dict().items() if head or k.startswith('body.')}
     firsts = [f'body.{o}.weight'.replace('..', '.') for o in first_convs(model.body)]
     filled, report = match_state(state, want, firsts, _widener(model, channels, where), prefix)
+    report = replace(report, **by_class)
     _check_filled(report, want, firsts, where, strict, least)
     model.load_state_dict(filled, strict=False)
+    # Which outputs came from weights
+    model.filled = report
+    if by_class: model.filled_outputs |= {i for i,o in enumerate(classes[1]) if o in report.classes}
+    elif head and _last_layer(model)[1] in filled: model.filled_outputs = set(range(len(filled[_last_layer(model)[1]])))
     return report
 
 # %% ../nbs/40_models.ipynb #load-weights
@@ -128,11 +168,24 @@ def load_weights(
     least:float=.9, # share of the body's tensors that must be there; the stem must always
     prefix:str|None=None, # to take off the names in the file; None: see `find_prefix`
     channels:Iterable[str]|None=None, # input channels of the file; None: as its recipe says, else by their number
+    classes:Iterable[str]|None=None, # names of the network's outputs, in order; None: those in `model.about`, if there
 ) -> WeightReport: # what went where
     "Fill a network from a file; raises `ModelError` when too little or something else is in it"
+    # What is in the file, and whose outputs these are
     state, recipe = read_state(path)
-    report = _fill(model, state, str(path), head, strict, least, prefix, channels or recipe.get('channels'))
+    about = read_about(path)
+    theirs, ours = about.get('classes'), model.about.get('classes')
+    if classes is not None: ours = _check_classes(classes, model.head[-1].out_features)
+    named = (theirs, ours) if theirs and ours else None
+    same_kind = not named or recipe.get('head') == model.config.get('head')
+    # Fill
+    report = _fill(model, state, str(path), head and same_kind, strict, least, prefix, channels or recipe.get('channels'), named)
+    if head and not same_kind: report = model.filled = replace(report, fresh=tuple(ours), unused=tuple(o for o in theirs if o not in ours))
+    # What the network is from now on
     model.config |= dict(weights=Path(path).name, weights_sha256=sha256(path))
+    if head and theirs and not ours and _last_layer(model)[1] in report.matched: ours = list(theirs)
+    if ours: model.about['classes'] = ours
+    if 'trained_on' in about: model.about['trained_on'] = join_trained(model.about.get('trained_on'), about['trained_on'])
     return report
 
 # %% ../nbs/40_models.ipynb #check-choices
@@ -140,15 +193,15 @@ def _check_choices(arch:str, channels:Iterable[str], stem:str, head:str, weights
     "Raise `ModelError` for names that nothing has"
     if weights not in ('imagenet', None) and Path(weights).suffix not in ('.safetensors', '.pth', '.pt'):
         raise ModelError(f"weights={weights!r} is not known: use 'imagenet', None, or the path of a .safetensors, .pth or .pt file")
-    if head not in heads: raise ModelError(f"no head is called {head!r}: choose one of {', '.join(heads)}")
-    if stem not in stems: raise ModelError(f"no stem rule is called {stem!r}: choose one of {', '.join(stems)}")
+    one_of(head, heads, 'head', ModelError)
+    one_of(stem, stems, 'stem rule', ModelError)
     if isinstance(channels, str) or not channels or len({*channels}) < len(channels): raise ModelError(f"channels={channels!r}: give a list of names, each once")
     if not timm.is_model(arch): raise ModelError(f"timm knows no {arch!r}; near: {', '.join(timm.list_models(f'*{arch[:6]}*')[:5]) or 'none'}")
 
 # %% ../nbs/40_models.ipynb #rgby-model
 def rgby_model(
     arch:str='tf_efficientnet_lite0', # timm name of the body
-    n_out:int=28, # classes
+    n_out:int|None=None, # outputs; None: one for each of `classes`, without them 28
     channels:Iterable[str]=('red', 'green', 'blue', 'yellow'), # input channels, in order
     stem:str='red_copy', # rule for channels beyond red, green, blue; a name in `stems`
     rescale:bool=True, # times 3/C in the stem
@@ -157,17 +210,28 @@ def rgby_model(
     ps:float=.5, # dropout in the head, where it has some
     weights:str|Path|None='imagenet', # "imagenet", None for a random start, or a file for `load_weights`
     large:bool=False, # one more max-pool behind the stem, for pictures of twice the side; see `pool_stem`
+    classes:Iterable[str]|None=None, # names of the outputs, in order; None: not known
 ) -> RGBYNet: # the network, on the CPU, with default plan
     "A network for named channels; raises `ModelError` for unknown names and missing weights"
+    # Names and numbers
     channels = channels if isinstance(channels, str) else list(channels)
     _check_choices(arch, channels, stem, head, weights)
+    classes = classes if classes is None or isinstance(classes, str) else list(classes)
+    if n_out is None: n_out = 28 if classes is None else len(classes)
+    names = _check_classes(classes, n_out) if classes is not None else []
+    # The body
     body = timm.create_model(arch, in_chans=len(channels), num_classes=0, global_pool='')
     if large: pool_stem(body)
     config = dict(arch=arch, n_out=n_out, channels=channels, stem=stem, rescale=rescale, head=head, hidden=hidden, ps=ps, weights=weights, large=large)
     model = RGBYNet(body, nn.Identity(), config)
+    if names: model.about['classes'] = names
+    by_class = bool(names) and weights not in ('imagenet', None) and 'classes' in read_about(weights)
     if weights == 'imagenet': _fill(model, imagenet_state(arch), f"ImageNet weights of {arch}")
-    elif weights: load_weights(model, weights, head=False, least=1.)
+    elif weights and not by_class: load_weights(model, weights, head=False, least=1.)
+    # The head
     model.head = heads[head](body.num_features, n_out, hidden=hidden, ps=ps)
+    if by_class: load_weights(model, weights, least=1.)
+    elif model.filled: model.filled = replace(model.filled, fresh=tuple(names))
     return model
 
 # %% ../nbs/40_models.ipynb #body-head-split
@@ -184,28 +248,29 @@ def body_head_split(
 def save_model(
     model:RGBYNet, # the network
     path:str|Path, # file to write, `.safetensors`
+    about:Mapping|None=None, # more that is known of the weights, beside `model.about`; what JSON can hold
 ) -> Path: # the file
-    "Write weights and recipe of a network; written beside and renamed"
-    path = Path(path)
-    if path.suffix != '.safetensors': raise ModelError(f"{path}: networks are kept as .safetensors")
-    part = path.with_name(f'.{path.name}.partial')
-    state = {k: v.detach().cpu().contiguous() for k,v in model.state_dict().items()}
-    save_file(state, part, metadata=dict(config=json.dumps(model.config)))
-    part.replace(path)
-    return path
+    "Write weights and recipe of a network and what is known of it, durably"
+    return write_state(path, model.state_dict(), model.config, model.about | dict(about or {}))
 
 # %% ../nbs/40_models.ipynb #load-model
 def load_model(
     path:str|Path, # a file that `save_model` wrote
 ) -> RGBYNet: # the network in evaluation mode, on the CPU
     "Build a network from its file; raises `ModelError` for a file of another kind"
+    # Recipe
     state, config = read_state(path)
     if not config: raise ModelError(f"{path} holds weights but no recipe of the network: only files of `save_model` can be loaded; `load_weights` fills a network that you built")
     known = config.keys() & signature(rgby_model).parameters.keys()
     new = config.keys() - known - {'weights_sha256'}
     if new: raise ModelError(f"{path}: this version of the library does not know {', '.join(sorted(new))} in the recipe of a network: update it")
+    # Weights
     model = rgby_model(**{k: config[k] for k in known} | dict(weights=None))
     try: model.load_state_dict(state)
     except RuntimeError as e: raise ModelError(f"{path}: weights and recipe do not belong together ({str(e)[:200]})") from e
+    # What is known of them
     model.config |= config
+    model.about = read_about(path)
+    model.filled = WeightReport(list(state), [], [], [], [])
+    model.filled_outputs = set(range(model.config['n_out']))
     return model.eval()

@@ -6,9 +6,7 @@
 __all__ = ['batch_probs', 'predict_rows', 'reduce_views']
 
 # %% ../nbs/54_predict.ipynb #c-e569264a
-import re
 from collections.abc import Sequence
-from difflib import get_close_matches
 
 import numpy as np
 import pandas as pd
@@ -19,6 +17,8 @@ from torch import Tensor
 from .labels import Vocab
 from .models import RGBYNet
 from .store import Store
+from .tables import reduce_rule as _rule
+from .tables import reduce_views
 from .views import PredictError, View, get_views, seen
 
 # %% ../nbs/54_predict.ipynb #batch-probs
@@ -32,7 +32,8 @@ def batch_probs(
 ) -> Tensor: # n x views x classes, in [0, 1], on the CPU
     "Probabilities of all views of one batch, decoded once"
     device, out = next(model.parameters()).device, [None]*len(views)
-    m, s = (torch.as_tensor(o, dtype=torch.float32, device=device)[:, None, None] for o in (mean, std))
+    def channelwise(o): return torch.as_tensor(o, dtype=torch.float32, device=device)[:, None, None]
+    m, s = channelwise(mean), channelwise(std)
     with torch.inference_mode():
         floats = torch.from_numpy(x).to(device).float().div_(255)
         for i,view in seen(floats, views, crop, lambda o: (o - m).div_(s)): out[i] = model(view).float().sigmoid()
@@ -52,42 +53,25 @@ def predict_rows(
     progress:bool=True, # show a bar
     crop:int|None=None, # side the network sees, pixels; None: the store's
 ) -> pd.DataFrame: # probability table: id, fold, view (position in `get_views`), a column a class
-    "Probabilities of rows of a store, one line a sample and view, in the order of `rows`"
-    rows, names, looks = np.flatnonzero(store.ok) if rows is None else np.asarray(rows), (vocab or store.vocab).names, get_views(views)
+    "Probabilities of rows of a store, one line per sample and view, in the order of `rows`"
+    rows = np.flatnonzero(store.ok) if rows is None else np.asarray(rows)
+    names, looks = (vocab or store.vocab).names, get_views(views)
     mean, std = store.mean if mean is None else mean, store.std if std is None else std
+    # Batches
     was, out = model.training, []
     model.eval()
     chunks = [rows[i:i+bs] for i in range(0, len(rows), bs)]
-    for chunk in progress_bar(chunks, leave=False) if progress else chunks: out.append(batch_probs(model, store.batch(chunk), mean, std, looks, crop))
+    for chunk in progress_bar(chunks, leave=False) if progress else chunks:
+        out.append(batch_probs(model, store.batch(chunk), mean, std, looks, crop))
     model.train(was)
+    # One table
     probs = torch.cat(out).numpy() if out else np.zeros((0, len(looks), len(names)), np.float32)
-    if probs.shape[2] != len(names): raise PredictError(f"the network has {probs.shape[2]} outputs, the vocabulary {len(names)} classes: give the vocabulary it was trained with")
-    keys = dict(id=np.repeat(store.samples.id.to_numpy()[rows], len(looks)), fold=fold, view=np.tile(np.arange(len(looks)), len(rows)))
+    if probs.shape[2] != len(names):
+        cure = "give the vocabulary it was trained with"
+        raise PredictError(f"the network has {probs.shape[2]} outputs, the vocabulary {len(names)} classes: {cure}")
+    ids = np.repeat(store.samples.id.to_numpy()[rows], len(looks))
+    keys = dict(id=ids, fold=fold, view=np.tile(np.arange(len(looks)), len(rows)))
     return pd.DataFrame(keys).join(pd.DataFrame(probs.reshape(-1, len(names)), columns=names))
 
 # %% ../nbs/54_predict.ipynb #reducer
-RULES = ['mean', 'max', 'logit_mean', 'quantile(.75)']
-
-def _rule(text:str): # a function of a table and the levels of its index that stay, in order of first appearance
-    def by(f): return lambda t, keys: f(t.groupby(level=keys, sort=False, dropna=False))
-    if text in ('mean', 'max'): return by(lambda g: g.agg(text))
-    if text == 'logit_mean':
-        def logit(p): return np.log((p := p.clip(1e-7, 1 - 1e-7))/(1 - p))              # no view may be surer than that
-        return lambda t, keys: 1/(1 + np.exp(-_rule('mean')(logit(t), keys)))
-    m = re.fullmatch(r'quantile\((0|1|1\.0*|0?\.\d+)\)', text)
-    if m: return by(lambda g: g.quantile(float(m[1])))
-    near = get_close_matches(text, RULES, n=1)
-    raise PredictError(f"views and folds are not reduced by {text!r}" + (f", did you mean {near[0]!r}?" if near else ':') + f" use one of {', '.join(RULES)}, with any number from 0 to 1")
-
-# %% ../nbs/54_predict.ipynb #reduce-views
-def reduce_views(
-    table:pd.DataFrame, # probability table
-    how:str='mean', # over the views of a sample in a fold: "mean", "max", "logit_mean" or a quantile such as "quantile(.75)"
-    folds:str='mean', # then over folds, by the same rules
-) -> pd.DataFrame: # id x class, ids in order of first appearance
-    "One row a sample; raises `PredictError` for another rule, and for a table without ids or folds"
-    missing, rules = [o for o in ('id', 'fold') if o not in table], [_rule(o) for o in (how, folds)]
-    if missing: raise PredictError(f"the table has no column {missing[0]!r}: give a probability table, with id, fold, view and a column a class")
-    table = table.set_index(['id', 'fold']).drop(columns='view', errors='ignore')
-    for rule,keys in zip(rules, (['id', 'fold'], ['id'])): table = rule(table, keys)
-    return table
+_all_ = ['reduce_views'] # of `hpa_lib.tables`; whoever predicts reduces

@@ -17,6 +17,7 @@ import pandas as pd
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
+from .core import write_text
 from .images import composite
 from .store import Store
 from .thresholds import NestedScore, threshold_curve
@@ -124,13 +125,12 @@ def write_report(
     words:Sequence[str], # paragraphs under the title, plain text
     parts:Mapping[str, Figure|pd.DataFrame|str], # heading -> figure, table or text; figures are closed
 ) -> Path: # the file
-    "Write one self-contained HTML page; beside, then renamed"
+    "Write one self-contained HTML page, durably"
     def body(o):
         if isinstance(o, Figure): return _picture(o)
         return o.to_html(float_format='{:.3f}'.format) if isinstance(o, pd.DataFrame) else f'<p>{html.escape(o)}</p>'
-    text = ''.join(f'<p class=big>{html.escape(o)}</p>' for o in words) + ''.join(f'<h2>{html.escape(k)}</h2>{body(o)}' for k,o in parts.items())
-    path = Path(path)
-    part = path.with_name(f'.{path.name}.partial')
-    part.write_text(f'<!doctype html><html lang=en><meta charset=utf-8><title>{html.escape(title)}</title><style>{_STYLE}</style><h1>{html.escape(title)}</h1>{text}</html>', encoding='utf-8')
-    part.replace(path)
-    return path
+    name = html.escape(title)
+    head = f'<!doctype html><html lang=en><meta charset=utf-8><title>{name}</title><style>{_STYLE}</style><h1>{name}</h1>'
+    first = ''.join(f'<p class=big>{html.escape(o)}</p>' for o in words)
+    rest = ''.join(f'<h2>{html.escape(k)}</h2>{body(o)}' for k,o in parts.items())
+    return write_text(path, f'{head}{first}{rest}</html>')

@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['THRESHOLD_RULES', 'DEFAULT_RULE', 'fixed_thresholds', 'single_threshold', 'soft_f1_thresholds', 'ratio_thresholds',
-           'expected_f1_thresholds', 'calibrated_thresholds', 'bagged_thresholds', 'fold_mean_thresholds',
-           'shrunk_thresholds', 'scaled_thresholds', 'threshold_rule', 'RuleRanking', 'rank_rules', 'ranking_table',
-           'plot_ranking', 'apply_fallbacks']
+           'expected_f1_thresholds', 'shared_slope', 'calibrated_thresholds', 'bagged_thresholds',
+           'fold_mean_thresholds', 'shrunk_thresholds', 'scaled_thresholds', 'threshold_rule', 'RuleRanking',
+           'rank_rules', 'ranking_table', 'plot_ranking', 'apply_fallbacks']
 
 # %% ../nbs/61_rules.ipynb #c-d33faceb
 import ast
@@ -21,10 +21,11 @@ import pandas as pd
 from scipy.optimize import least_squares, minimize
 from scipy.special import expit, logit
 
+from .core import near
 from .labels import Vocab
-from .scores import DecisionError, _hot, _probs, counts_f1
+from .scores import DecisionError, check_hot, check_probs, counts_f1
 from .splits import grouped_folds
-from .thresholds import _cuts, _group_counts, _names, fit_thresholds, nested_score
+from .thresholds import class_cuts, class_names, fit_thresholds, group_counts, nested_score
 
 # %% ../nbs/61_rules.ipynb #fixed-thresholds
 def fixed_thresholds(
@@ -33,7 +34,7 @@ def fixed_thresholds(
     t:float=.5, # the threshold
 ) -> np.ndarray: # C, float64
     "The same given threshold for every class, also for one without positives"
-    p = _probs(probs); _hot(targs, p.shape)
+    p = check_probs(probs); check_hot(targs, p.shape)
     if not -1 <= t <= 1: raise DecisionError(f"threshold {t}: give a number from -1 (yes to all) to 1 (yes to nobody)")
     return np.full(p.shape[1], float(t))
 
@@ -43,9 +44,9 @@ def single_threshold(
     targs:np.ndarray, # N x C, 0 or 1
 ) -> np.ndarray: # C times the same number, float64; 1 when no class has a positive
     "The one threshold with the highest macro F1, exactly; classes without positives have no say in it"
-    p = _probs(probs); y = _hot(targs, p.shape); at, step = [0.], [0.]
+    p = check_probs(probs); y = check_hot(targs, p.shape); at, step = [0.], [0.]
     for j in np.flatnonzero(y.any(0)):
-        _, tp, k = _cuts(p[:,j], y[:,j])
+        _, tp, k = class_cuts(p[:,j], y[:,j])
         at.extend(np.unique(p[:,j])[::-1]); step.extend(np.diff(2*tp / (k + tp[-1])))
     score, which = np.unique(at, return_inverse=True)                    # lowest first
     f1 = np.append(np.bincount(which, step)[::-1].cumsum()[::-1], 0)     # sum of F1 when cut just below each score; 0 above all
@@ -63,7 +64,7 @@ def soft_f1_thresholds(
     decay:float=1e-5, # w: pull toward .5
 ) -> np.ndarray: # C, float64, in [0, 1]; .5, where it starts, for a class without positives
     "Least squares on soft F1, from .5: the nearest valley, not always the deepest"
-    p = _probs(probs); y = _hot(targs, p.shape); out = np.full(p.shape[1], .5)
+    p = check_probs(probs); y = check_hot(targs, p.shape); out = np.full(p.shape[1], .5)
     for j in np.flatnonzero(y.any(0)):
         def miss(t, p=p[:,j], y=y[:,j]):
             s = expit(sharp*(p - t))
@@ -79,12 +80,12 @@ def ratio_thresholds(
     weight:float=1., # share of `ratios` in what is wanted, the rest being that of `targs`; .5: the mean of both
 ) -> np.ndarray: # C, float64; 1 for a class of which less than half a sample is wanted
     "Cut where the share of positive decisions comes nearest to the share wanted"
-    p = _probs(probs); y = _hot(targs, p.shape); own = y.mean(0)
+    p = check_probs(probs); y = check_hot(targs, p.shape); own = y.mean(0)
     given = own if ratios is None else np.asarray(ratios, dtype=float)
     if given.shape != own.shape or not ((given >= 0) & (given <= 1)).all(): raise DecisionError(f"ratios {ratios}: give {p.shape[1]} shares in [0, 1], one a class")
     if not 0 <= weight <= 1: raise DecisionError(f"weight {weight}: the share of the given ratios is in [0, 1]")
     wanted = (weight*given + (1 - weight)*own) * len(p)
-    cuts = [_cuts(p[:,j], y[:,j]) for j in range(p.shape[1])]
+    cuts = [class_cuts(p[:,j], y[:,j]) for j in range(p.shape[1])]
     return np.array([t[np.abs(k - want).argmin()] for (t,_,k), want in zip(cuts, wanted)])
 
 # %% ../nbs/61_rules.ipynb #expected-f1-thresholds
@@ -93,31 +94,42 @@ def expected_f1_thresholds(
     targs:np.ndarray|None=None, # N x C, 0 or 1; not used
 ) -> np.ndarray: # C, float64, in [0, .5]; a class without positives is treated like any other
     "Half of the highest expected F1, by the probabilities alone; see Lipton, Elkan and Narayanaswamy 2014"
-    p = -np.sort(-_probs(probs), axis=0)
-    if targs is not None: _hot(targs, p.shape)
+    p = -np.sort(-check_probs(probs), axis=0)
+    if targs is not None: check_hot(targs, p.shape)
     k = np.arange(1, len(p) + 1)[:,None]
     return (p.cumsum(0) / (k + p.sum(0))).max(0)
 
 # %% ../nbs/61_rules.ipynb #c-ca629e36
-def _calibration(
+def shared_slope(
     z:np.ndarray, # N x C, logits
     y:np.ndarray, # N x C, bool
     spread:float, # standard deviation of the offsets of the classes, and of the slope around 1
     slope:float|None=None, # given; None: fitted
 ) -> tuple[float,np.ndarray]: # slope, at least .01, and offset of each class
     "Logistic regression with one slope, a common offset and an offset a class"
-    rest = np.r_[1., np.zeros(1 + z.shape[1])]; pull = np.r_[1, 0, np.ones(z.shape[1])] / spread**2; free = slice(slope is not None, None)
+    # Start, pull towards it, and the numbers that are free
+    rest = np.r_[1., np.zeros(1 + z.shape[1])]
+    pull = np.r_[1, 0, np.ones(z.shape[1])] / spread**2
+    free = slice(slope is not None, None)
     def whole(x): return np.r_[[] if slope is None else slope, x]
+    # Value and gradient
     def loss(x):
-        v = whole(x); u = v[0]*z + v[1] + v[2:]; miss = expit(u) - y
-        return np.logaddexp(0, u).sum() - u[y].sum() + pull@(v - rest)**2/2, (np.r_[(miss*z).sum(), miss.sum(), miss.sum(0)] + pull*(v - rest))[free]
+        v = whole(x)
+        u = v[0]*z + v[1] + v[2:]
+        miss = expit(u) - y
+        value = np.logaddexp(0, u).sum() - u[y].sum() + pull@(v - rest)**2/2
+        return value, (np.r_[(miss*z).sum(), miss.sum(), miss.sum(0)] + pull*(v - rest))[free]
+    # Second derivatives
     def hess(x):
-        v = whole(x); w = expit(v[0]*z + v[1] + v[2:]); w *= 1 - w; own, tilt = w.sum(0), (w*z).sum(0)
+        v = whole(x)
+        w = expit(v[0]*z + v[1] + v[2:])
+        w *= 1 - w
+        own, tilt = w.sum(0), (w*z).sum(0)
         h = np.diag(np.r_[(w*z*z).sum(), own.sum(), own] + pull)
         h[0,1:], h[1,2:] = np.r_[tilt.sum(), tilt], own
         return (np.triu(h) + np.triu(h, 1).T)[free,free]
     found = whole(minimize(loss, rest[free], jac=True, hess=hess, method='trust-exact', options=dict(gtol=1e-6)).x)
-    return (found[0], found[1] + found[2:]) if found[0] >= .01 else _calibration(z, y, spread, .01)
+    return (found[0], found[1] + found[2:]) if found[0] >= .01 else shared_slope(z, y, spread, .01)
 
 # %% ../nbs/61_rules.ipynb #calibrated-thresholds
 def calibrated_thresholds(
@@ -127,12 +139,12 @@ def calibrated_thresholds(
     least:float=1e-3, # probabilities nearer to 0 or 1 than this count as this
 ) -> np.ndarray: # C, float64, in [0, 1]; a class without positives borrows from the others
     "F*/2 of calibrated probabilities, on the scale of the given ones"
-    p = _probs(probs); y = _hot(targs, p.shape)
+    p = check_probs(probs); y = check_hot(targs, p.shape)
     if not spread > 0: raise DecisionError(f"spread {spread}: a standard deviation is above 0")
     if not 0 < least < .5: raise DecisionError(f"least {least}: give a probability between 0 and .5")
     if not y.any(): return np.ones(p.shape[1])
     z = logit(np.clip(p, least, 1 - least))
-    slope, offset = _calibration(z, y, spread)
+    slope, offset = shared_slope(z, y, spread)
     return expit((logit(expected_f1_thresholds(expit(slope*z + offset))) - offset) / slope)
 
 # %% ../nbs/61_rules.ipynb #c-77a4063e
@@ -155,7 +167,7 @@ def bagged_thresholds(
     seed:int=0, # of the draws
 ) -> np.ndarray: # C, float64, in [0, 1]; 1 for a class without positives
     "Mean of a rule's thresholds over resampled rows"
-    p = _probs(probs); y = _hot(targs, p.shape); rng = np.random.default_rng(seed)
+    p = check_probs(probs); y = check_hot(targs, p.shape); rng = np.random.default_rng(seed)
     rows = [rng.integers(len(p), size=len(p)) for _ in range(_whole(draws, 1, 'draws'))]
     return _vote([(rule(p[i], y[i]), y[i].any(0)) for i in rows])
 
@@ -168,7 +180,7 @@ def fold_mean_thresholds(
     seed:int=0, # of the cut into folds, at random
 ) -> np.ndarray: # C, float64, in [0, 1]; 1 for a class without positives
     "Mean of a rule's thresholds, each fitted without one fold"
-    p = _probs(probs); y = _hot(targs, p.shape)
+    p = check_probs(probs); y = check_hot(targs, p.shape)
     if _whole(n, 2, 'folds') > len(p): raise DecisionError(f"{n} folds of {len(p)} samples: give fewer folds")
     fold = np.random.default_rng(seed).permutation(len(p)) % n
     return _vote([(rule(p[fold != k], y[fold != k]), y[fold != k].any(0)) for k in range(n)])
@@ -182,7 +194,7 @@ def shrunk_thresholds(
     toward:Callable=single_threshold, # what they are drawn toward
 ) -> np.ndarray: # C, float64; for a class without positives what `toward` says
     "Each class's threshold drawn toward a common one, the more the fewer positives it has"
-    p = _probs(probs); y = _hot(targs, p.shape)
+    p = check_probs(probs); y = check_hot(targs, p.shape)
     if not k >= 0: raise DecisionError(f"k {k}: give a number of positives, 0 or more")
     n = y.sum(0); w = np.divide(n, n + k, out=np.zeros(len(n)), where=n > 0)
     return np.where(w > 0, w*rule(p, y), 0) + (1 - w)*toward(p, y)
@@ -219,7 +231,8 @@ def _rule(node:ast.expr, text:str) -> object:
         try: return ast.literal_eval(node)
         except ValueError: raise DecisionError(f"rule {text!r}: {ast.unparse(node)!r} is neither a number, nor a list, nor a rule") from None
     name = ast.unparse(node.func)
-    if name not in THRESHOLD_RULES: raise DecisionError(f"rule {text!r}: no rule is called {name!r}; known are {', '.join(THRESHOLD_RULES)}")
+    if name not in THRESHOLD_RULES:
+        raise DecisionError(f"rule {text!r}: no rule is called {name!r}: {near(name, THRESHOLD_RULES)}")
     args, kwargs = [_rule(o, text) for o in node.args], {o.arg: _rule(o.value, text) for o in node.keywords}
     known = inspect.signature(THRESHOLD_RULES[name])
     try: bound = known.bind(None, None, *args, **kwargs)
@@ -256,7 +269,7 @@ def _repeat(p:pd.DataFrame, y:np.ndarray, folds:list, groups, fit:Callable, **ru
     mean = {k: float(np.mean([getattr(o, k) for o in runs])) for k in ('nested', 'in_sample', 'optimism', 'at_half')}
     mean['gap'] = mean.pop('optimism')
     spread = t.std(axis=1, ddof=0)
-    return mean | dict(spread=spread.mean()), spread, np.stack([_group_counts(y, o.hard, groups) for o in runs], axis=1)
+    return mean | dict(spread=spread.mean()), spread, np.stack([group_counts(y, o.hard, groups) for o in runs], axis=1)
 
 def _repeated_folds(y:np.ndarray, groups, folds:int, repeats:int, seed:int) -> list:
     "`repeats` times the fold of each row"
@@ -278,11 +291,11 @@ def rank_rules(
     "Nested macro F1 of every rule for every model, on the same repeated folds"
     fits = {str(k): threshold_rule(v) for k,v in (rules.items() if isinstance(rules, Mapping) else ((o, o) for o in rules))}
     if not tables or not fits: raise DecisionError(f"{len(tables)} models and {len(fits)} rules: give at least one of each")
-    y = _hot(targs); groups = None if groups is None else list(groups)
+    y = check_hot(targs); groups = None if groups is None else list(groups)
     cuts = _repeated_folds(y, groups, folds, _whole(repeats, 1, 'repeats'), seed)
     rows, spread, counts = [], {}, {}
     for model,probs in tables.items():
-        p = pd.DataFrame(_probs(probs), columns=_names(probs))
+        p = pd.DataFrame(check_probs(probs), columns=class_names(probs))
         for rule,fit in fits.items():
             mean, spread[model,rule], counts[model,rule] = _repeat(p, y, cuts, groups, fit, fallback=fallback)
             rows.append(dict(model=model, rule=rule) | mean)
@@ -359,7 +372,7 @@ def apply_fallbacks(
     names:Iterable[str]|None=None, # class names; None: the columns of `probs`, or numbers
 ) -> np.ndarray: # N x C, bool: as `hard` wherever a row had a label
     "Fill empty rows, step by step; rows that no step reaches stay empty"
-    p = _probs(probs); out = _hot(hard, p.shape).copy(); names = _names(probs, names)
+    p = check_probs(probs); out = check_hot(hard, p.shape).copy(); names = class_names(probs, names)
     steps = [fallbacks] if isinstance(fallbacks, str|float|int) else list(fallbacks)
     if 'none' in steps[:-1]: raise DecisionError(f"fallbacks {steps}: nothing can follow 'none', which leaves rows empty")
     for step in steps:

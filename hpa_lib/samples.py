@@ -8,9 +8,9 @@ __all__ = ['RGBY', 'IDENTITY', 'COLUMNS', 'EXTENSIONS', 'SampleError', 'derive_g
            'check_samples', 'save_samples', 'load_samples']
 
 # %% ../nbs/10_samples.ipynb #c-88d8df88
-import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+import os
 
 import numpy as np
 import pandas as pd
@@ -18,6 +18,7 @@ from fastcore.meta import delegates
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
+from .core import HPAError, few, writing
 from .labels import HPA28, LabelError, Vocab, get_vocab
 
 # %% ../nbs/10_samples.ipynb #rgby
@@ -30,14 +31,10 @@ IDENTITY = ('antibody', 'plate', 'well', 'field', 'cell_line', 'twin')
 COLUMNS = ('id', 'labels', 'source', *IDENTITY, 'group', 'pixel_size', *RGBY, 'is_test')
 
 # %% ../nbs/10_samples.ipynb #sampleerror
-class SampleError(ValueError):
+class SampleError(HPAError):
     "Samples that cannot be used as they are; the message lists every problem found"
 
 # %% ../nbs/10_samples.ipynb #some
-def _some(values, n=5):
-    values = [str(o) for o in values]
-    return ', '.join(values[:n]) + (f', ... ({len(values)} in all)' if len(values) > n else '')
-
 def _raise(problems, where):
     problems = list(problems)
     if problems: raise SampleError(f"{where}: {len(problems)} problem{'s' * (len(problems) > 1)}\n" + '\n'.join(f'- {o}' for o in problems))
@@ -82,7 +79,7 @@ def tidy_samples(
     channels:Sequence[str]=RGBY, # channels, in order
 ) -> pd.DataFrame: # the same rows, in the same order, as a samples table
     "Give a table the columns, order and types of a samples table, and derive its groups"
-    if 'id' not in df: raise SampleError(f"no column 'id' among {_some(df.columns)}: rename the column that holds the samples' names")
+    if 'id' not in df: raise SampleError(f"no column 'id' among {few(df.columns, show=str)}: rename the column that holds the samples' names")
     df = df.reset_index(drop=True)
     names = ('id', 'labels', 'source', *IDENTITY, 'group', 'pixel_size', *channels, 'is_test')
     nothing = pd.Series([None] * len(df), index=df.index, dtype=object)
@@ -100,7 +97,7 @@ def sample_channels(
 ) -> tuple[str, ...]: # channels, in order
     "The channels of a samples table"
     cols = list(samples.columns)
-    if 'pixel_size' not in cols or 'is_test' not in cols: raise SampleError(f"not a samples table, its columns are {_some(cols)}: make one with `tidy_samples`")
+    if 'pixel_size' not in cols or 'is_test' not in cols: raise SampleError(f"not a samples table, its columns are {few(cols, show=str)}: make one with `tidy_samples`")
     return tuple(cols[cols.index('pixel_size') + 1:cols.index('is_test')])
 
 # %% ../nbs/10_samples.ipynb #extensions
@@ -125,7 +122,7 @@ def find_planes(
         row = found.setdefault(id, {})
         twice += [f'{row[c]} and {p}' for c,p in refs.items() if c in row]
         row.update(refs)
-    if twice: raise SampleError(f"{folder}: one channel in two files: {_some(twice)}; keep one of them")
+    if twice: raise SampleError(f"{folder}: one channel in two files: {few(twice, show=str)}; keep one of them")
     rows = {i: [r.get(c) for c in channels] for i,r in found.items()}
     return pd.DataFrame.from_dict(rows, orient='index', columns=list(channels), dtype=object), extra
 
@@ -135,7 +132,7 @@ def _read_csv(path, needs):
     try: df = pd.read_csv(path, dtype=str, keep_default_na=False, encoding='utf-8-sig')
     except (ValueError, OSError) as e: raise SampleError(f"{path}: not readable as a comma-separated table ({e}); save it as UTF-8 CSV") from e
     lacking = [o for o in needs if o not in df]
-    if lacking: raise SampleError(f"{path}: no column {_some(map(repr, lacking))}, it has {_some(map(repr, df.columns))}; rename the columns")
+    if lacking: raise SampleError(f"{path}: no column {few(lacking)}, it has {few(df.columns)}; rename the columns")
     return df.rename(columns={needs[0]: 'id'})
 
 # %% ../nbs/10_samples.ipynb #misfits
@@ -145,11 +142,11 @@ def _misfits(ids, planes, strays, missing, extra, folder):
     gone = gaps.all(axis=1)
     lost = [f'{folder}/{i}_{c}' for i,r in gaps[~gone & gaps.any(axis=1)].iterrows() for c in gaps if r[c]]
     rowless = planes.index[~planes.index.isin(ids)]
-    if ids.has_duplicates: yield f"ids that stand twice: {_some(ids[ids.duplicated()].unique())}; keep one row of each"
-    if gone.any(): yield f"rows without pictures: {_some(gaps.index[gone])}; put their files into {folder}, or take the rows out"
-    if lost and missing == 'error': yield f"missing channels: {_some(lost)} (as {' or '.join(EXTENSIONS)}); add the files, or pass missing='allow'"
-    if len(rowless) and extra == 'error': yield f"pictures without a row: {_some(rowless)} in {folder}; add rows, remove the files, or pass extra='allow'"
-    if strays and extra == 'error': yield f"pictures that name no channel: {_some(strays)} in {folder}; remove them, or pass extra='allow'"
+    if ids.has_duplicates: yield f"ids that stand twice: {few(ids[ids.duplicated()].unique(), show=str)}; keep one row of each"
+    if gone.any(): yield f"rows without pictures: {few(gaps.index[gone], show=str)}; put their files into {folder}, or take the rows out"
+    if lost and missing == 'error': yield f"missing channels: {few(lost, show=str)} (as {' or '.join(EXTENSIONS)}); add the files, or pass missing='allow'"
+    if len(rowless) and extra == 'error': yield f"pictures without a row: {few(rowless, show=str)} in {folder}; add rows, remove the files, or pass extra='allow'"
+    if strays and extra == 'error': yield f"pictures that name no channel: {few(strays, show=str)} in {folder}; remove them, or pass extra='allow'"
 
 # %% ../nbs/10_samples.ipynb #labels
 def _labels(df, column, vocab):
@@ -158,7 +155,7 @@ def _labels(df, column, vocab):
     for o in df[column].unique():
         try: read[o] = vocab.parse(o)
         except LabelError as e: bad[o] = e
-    return df[column].map(read.get).tolist(), [f"labels {o!r} of {_some(df.id[df[column] == o])}: {e}; pass the right vocab, or correct them" for o,e in bad.items()]
+    return df[column].map(read.get).tolist(), [f"labels {o!r} of {few(df.id[df[column] == o], show=str)}: {e}; pass the right vocab, or correct them" for o,e in bad.items()]
 
 # %% ../nbs/10_samples.ipynb #beside
 def _beside(df, folder, part, groups):
@@ -171,7 +168,7 @@ def _beside(df, folder, part, groups):
     if groups is False or (groups is None and not path.is_file()): return df, []
     given = _read_csv(path, ['Id', 'group']).drop_duplicates('id').set_index('id').group.replace('', np.nan).reindex(df.id)
     lost = [] if part == 'test' else list(given.index[given.isna()])
-    return df.assign(group=given.to_numpy()), [f"{path} gives no group to {_some(lost)}; add them, or pass groups=False"] * bool(lost)
+    return df.assign(group=given.to_numpy()), [f"{path} gives no group to {few(lost, show=str)}; add them, or pass groups=False"] * bool(lost)
 
 # %% ../nbs/10_samples.ipynb #rows
 def _rows(folder, part, columns, sample='sample_submission.csv'):
@@ -184,7 +181,7 @@ def _rows(folder, part, columns, sample='sample_submission.csv'):
 def kaggle_samples(
     folder:str|Path, # holds `train.csv` and `train/`, or `sample_submission.csv` and `test/`
     part:str='train', # "test", or the name of a table and of the folder with its pictures
-    vocab:str|Sequence[str]|Vocab=HPA28, # what the labels mean
+    vocab:str|Sequence[str]|Vocab|None=HPA28, # what the labels mean; None: labels are not asked for
     channels:Sequence[str]=RGBY, # channels wanted, in order
     groups:str|Path|bool|None=None, # a table `Id,group`; None: `groups.csv` if it stands there; False: none
     missing:str='error', # "allow": a sample may lack some of its channels
@@ -195,7 +192,7 @@ def kaggle_samples(
     sample:str='sample_submission.csv', # file in the folder that lists the test rows
 ) -> pd.DataFrame: # a samples table
     "Read a folder in Kaggle layout; raises `SampleError` with all that does not fit"
-    folder, vocab = Path(folder), get_vocab(vocab)
+    folder, vocab = Path(folder), None if vocab is None else get_vocab(vocab)
     for o in (missing, extra):
         if o not in ('error', 'allow'): raise SampleError(f"{o!r} is no way to treat misfits: use 'error' or 'allow'")
     table, where = _rows(folder, part, columns, sample)
@@ -203,7 +200,7 @@ def kaggle_samples(
     df = pd.DataFrame(dict(id=files.index)) if table is None else table
     if not len(df): raise SampleError(f"{where}: no samples in it; pictures are named <Id>_<channel>{EXTENSIONS[0]}, channels are {', '.join(channels)}")
     problems = list(_misfits(df.id, files, strays, missing, extra, folder/part))
-    if part != 'test':
+    if part != 'test' and vocab is not None:
         df['labels'], bad = _labels(df, columns[1], vocab)
         problems += bad
     df, bad = _beside(df, folder, part, groups)
@@ -232,7 +229,7 @@ def folder_samples(
 def read_samples(
     folder:str|Path, # a folder in Kaggle layout, or any folder of pictures
     part:str='train', # for Kaggle layout: the part to read
-    vocab:str|Sequence[str]|Vocab=HPA28, # for Kaggle layout: what the labels mean
+    vocab:str|Sequence[str]|Vocab|None=HPA28, # for Kaggle layout: what the labels mean; None: labels are not asked for
     **kwargs, # passed to `kaggle_samples` or to `folder_samples`
 ) -> pd.DataFrame: # a samples table
     "Read a folder by `kaggle_samples` where it holds `train.csv` or `train/` or another part is asked for, else by `folder_samples`"
@@ -246,9 +243,9 @@ def join_samples(
 ) -> pd.DataFrame: # all their rows, in order
     "Put samples tables of several sources under one another; raises `SampleError` for an id in two of them"
     channels = {sample_channels(o) for o in tables}
-    if len(channels) != 1: raise SampleError(f"tables to join have {len(channels)} different sets of channels: {_some(channels)}; read them with the same channels")
+    if len(channels) != 1: raise SampleError(f"tables to join have {len(channels)} different sets of channels: {few(channels, show=str)}; read them with the same channels")
     df = pd.concat(tables, ignore_index=True)
-    if df.id.duplicated().any(): raise SampleError(f"ids in more than one table: {_some(df.id[df.id.duplicated()])}; give one source's ids a prefix")
+    if df.id.duplicated().any(): raise SampleError(f"ids in more than one table: {few(df.id[df.id.duplicated()], show=str)}; give one source's ids a prefix")
     return tidy_samples(df, channels.pop())
 
 # %% ../nbs/10_samples.ipynb #faults
@@ -256,16 +253,16 @@ def _faults(df, vocab, channels):
     "What is wrong with a samples table, one sentence each"
     refs, ids = df[list(channels)], df.id
     if not df.index.equals(pd.RangeIndex(len(df))): yield "the index is not 0, 1, 2, ...; use `reset_index(drop=True)`"
-    if ids.isna().any() or (ids == '').any(): yield f"rows without an id: {_some(df.index[ids.isna() | (ids == '')])}; every sample needs a name"
-    if ids.duplicated().any(): yield f"ids that stand twice: {_some(ids[ids.duplicated()].unique())}; keep one row of each"
+    if ids.isna().any() or (ids == '').any(): yield f"rows without an id: {few(df.index[ids.isna() | (ids == '')], show=str)}; every sample needs a name"
+    if ids.duplicated().any(): yield f"ids that stand twice: {few(ids[ids.duplicated()].unique(), show=str)}; keep one row of each"
     kind = [isinstance(o, list) or o is None for o in df.labels]
-    if not all(kind): yield f"labels that are neither a list nor None: {_some(ids[np.invert(kind)])}; use `vocab.parse`"
+    if not all(kind): yield f"labels that are neither a list nor None: {few(ids[np.invert(kind)], show=str)}; use `vocab.parse`"
     strange = {i: o for i,ls in zip(ids, df.labels) if isinstance(ls, list) for o in ls if o not in vocab}
-    if strange: yield f"labels that are not in the vocabulary: {_some(f'{o!r} of {i}' for i,o in strange.items())}; pass the right vocab"
+    if strange: yield f"labels that are not in the vocabulary: {few((f'{o!r} of {i}' for i,o in strange.items()), show=str)}; pass the right vocab"
     blank = refs.isna().all(axis=1) if len(channels) else pd.Series(True, df.index)
-    if blank.any(): yield f"rows without any picture: {_some(ids[blank])}; take them out"
-    if df.group.isna().any(): yield f"rows without a group: {_some(ids[df.group.isna()])}; use `tidy_samples`"
-    if (df.pixel_size <= 0).any(): yield f"pixel sizes that are not above 0: {_some(ids[df.pixel_size <= 0])}; give micrometres, or leave them out"
+    if blank.any(): yield f"rows without any picture: {few(ids[blank], show=str)}; take them out"
+    if df.group.isna().any(): yield f"rows without a group: {few(ids[df.group.isna()], show=str)}; use `tidy_samples`"
+    if (df.pixel_size <= 0).any(): yield f"pixel sizes that are not above 0: {few(ids[df.pixel_size <= 0], show=str)}; give micrometres, or leave them out"
 
 # %% ../nbs/10_samples.ipynb #check-samples
 def check_samples(
@@ -275,7 +272,7 @@ def check_samples(
     "Raise `SampleError` with everything that is wrong with a samples table; hand it back when nothing is"
     channels = sample_channels(df)
     lacking = [c for c in COLUMNS if c not in df and c not in RGBY]
-    if lacking: raise SampleError(f"the samples table lacks columns: {_some(lacking)}; use `tidy_samples`")
+    if lacking: raise SampleError(f"the samples table lacks columns: {few(lacking, show=str)}; use `tidy_samples`")
     if not len(df): raise SampleError("the samples table is empty; check the folder or the filter it comes from")
     _raise(_faults(df, get_vocab(vocab), channels), 'samples table')
     return df
@@ -285,14 +282,11 @@ def save_samples(
     df:pd.DataFrame, # a samples table
     path:str|Path, # file to write; one of that name is replaced
 ) -> Path: # the file
-    "Write a samples table as Parquet, beside its place first; raises `SampleError` where it cannot be written"
+    "Write a samples table as Parquet, durably; raises `SampleError` where it cannot be written"
     path = Path(path)
-    beside = path.with_name(f'.{path.name}.{os.getpid()}.partial')
     try:
-        df.to_parquet(beside, index=False)
-        os.replace(beside, path)
+        with writing(path) as part: df.to_parquet(part, index=False)
     except OSError as e: raise SampleError(f"{path}: cannot be written ({e.strerror or e}); choose a file in a folder that exists and that you may write to") from e
-    finally: beside.unlink(missing_ok=True) if beside.parent.is_dir() else None
     return path
 
 # %% ../nbs/10_samples.ipynb #load-samples

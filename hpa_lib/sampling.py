@@ -11,10 +11,11 @@ from collections.abc import Iterable
 import numpy as np
 import pandas as pd
 
+from .core import HPAError, one_of
 from .labels import HPA28, Vocab, get_vocab
 
 # %% ../nbs/28_sampling.ipynb #samplingerror
-class SamplingError(ValueError):
+class SamplingError(HPAError):
     "Weights that cannot be made"
 
 # %% ../nbs/28_sampling.ipynb #rules-2
@@ -29,7 +30,7 @@ def class_weights(
 ) -> np.ndarray: # C
     "What a rule makes of every class; raises `SamplingError` for a rule that is none"
     counts = np.asarray(counts, dtype=float)
-    if rule not in SAMPLING_RULES: raise SamplingError(f"{rule!r} is no rule for weights: use one of {', '.join(SAMPLING_RULES)}")
+    one_of(rule, SAMPLING_RULES, 'rule for weights', SamplingError)
     if not (counts > 0).all(): raise SamplingError("a class without samples has no weight: leave it out")
     if rule == 'none': return np.ones(len(counts))
     if rule == 'max_log': return np.log(.5 * counts.sum() / counts).clip(1, 10)

@@ -8,21 +8,17 @@ __all__ = ['SHAPES', 'OPTIMISERS', 'ScheduleError', 'Schedule', 'optimiser']
 # %% ../nbs/46_schedules.ipynb #c-sched-imports
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
-from difflib import get_close_matches
 from functools import partial
 
 import torch
 from fastai.callback.schedule import SchedCos, combined_cos
 from fastai.optimizer import Adam, OptimWrapper
 
-# %% ../nbs/46_schedules.ipynb #scheduleerror
-class ScheduleError(ValueError):
-    "A schedule or an optimiser that cannot be made as asked"
+from .core import HPAError, one_of
 
-# %% ../nbs/46_schedules.ipynb #c-near
-def _near(name, known):
-    close = get_close_matches(str(name), list(known), n=1)
-    return f"did you mean {close[0]!r}?" if close else f"choose one of {', '.join(known)}"
+# %% ../nbs/46_schedules.ipynb #scheduleerror
+class ScheduleError(HPAError):
+    "A schedule or an optimiser that cannot be made as asked"
 
 # %% ../nbs/46_schedules.ipynb #shapes-2
 SHAPES = dict(
@@ -43,7 +39,7 @@ class Schedule:
         at:Sequence[int]=(), # epochs at which a new segment begins
     ):
         at, rates = list(at), list(lr) if isinstance(lr, (list, tuple)) else [lr]*(len(at) + 1)
-        if shape not in SHAPES: raise ScheduleError(f"no schedule is called {shape!r}: {_near(shape, SHAPES)}")
+        one_of(shape, SHAPES, 'schedule', ScheduleError)
         if len(rates) != len(at) + 1: raise ScheduleError(f"{len(at)} cuts at {at} make {len(at) + 1} segments, but there are {len(rates)} learning rates: give one for all, or one a segment")
         if not all(o > 0 for o in rates): raise ScheduleError(f"learning rates {rates} must be above 0")
         if at != sorted(set(at)) or (at and not 0 < at[0] <= at[-1] < epochs): raise ScheduleError(f"segments begin at epochs {at}: they must ascend, within 1 to {epochs - 1}")
@@ -75,5 +71,4 @@ def optimiser(
     name:str='fastai', # one of `OPTIMISERS`
 ) -> Callable: # for `Learner(opt_func=...)`
     "The optimiser of that name; raises `ScheduleError` for an unknown one"
-    if name not in OPTIMISERS: raise ScheduleError(f"no optimiser is called {name!r}: {_near(name, OPTIMISERS)}")
-    return OPTIMISERS[name]
+    return OPTIMISERS[one_of(name, OPTIMISERS, 'optimiser', ScheduleError)]

@@ -9,8 +9,9 @@ __all__ = ['leave_out', 'purge', 'closed_folds']
 import numpy as np
 import pandas as pd
 
+from .core import few
 from .samples import derive_groups
-from .splits import SplitError, _few, _identity, _joined, _labelled, _table
+from .splits import SplitError, _identity, _joined, _labelled, _table, fold_numbers
 
 # %% ../nbs/27_shared_folds.ipynb #leave-out
 def leave_out(
@@ -20,7 +21,7 @@ def leave_out(
     "One fold for each value of a column; antibodies stand in several of them, see `purge`"
     rows = _labelled(samples, column)
     fold, names = pd.factorize(_identity(rows, column), sort=True)
-    if not 2 <= len(names) <= 127: raise SplitError(f"{column} has {len(names)} values, {_few(names)}: folds can be made for 2 to 127")
+    if not 2 <= len(names) <= 127: raise SplitError(f"{column} has {len(names)} values, {few(names)}: folds can be made for 2 to 127")
     return _table(rows.id, fold, unit=column)
 
 # %% ../nbs/27_shared_folds.ipynb #purge
@@ -35,7 +36,7 @@ def purge(
     key, mine = _identity(rows, by), rows.fold.eq(k)
     valid = mine & rows.valid
     thresh = mine & rows.thresh & ~key.isin(key[valid].dropna())
-    if not valid.any(): raise SplitError(f"fold {k} holds no rows out to be scored: folds that do are {_few(sorted(rows.fold[rows.valid].unique()))}")
+    if not valid.any(): raise SplitError(f"fold {k} holds no rows out to be scored: folds that do are {few(fold_numbers(folds))}")
     gone = mine | key.isin(key[valid | thresh].dropna())
     if gone.all(): raise SplitError(f"every training row shares its {by} with a row of fold {k}: nothing would be left to train on; hold less out")
     return _table(rows.id, np.where(gone, k, -1), valid.to_numpy(), thresh.to_numpy(), by)
@@ -47,7 +48,7 @@ def _units(rows:pd.DataFrame, unit:str, by:str) -> pd.Series:
     known = rows[by].notna()
     if unit not in rows or not known.any(): raise SplitError(f"no {by if unit in rows else unit} is known: a closed set needs both; read them with `hpa_identity`, or take unit='id'")
     own = _identity(rows, unit)
-    if own[known].isna().any(): raise SplitError(f"sample {_few(rows.id[known & own.isna()])} has no {unit}: fill it in, or take unit='id'")
+    if own[known].isna().any(): raise SplitError(f"sample {few(rows.id[known & own.isna()])} has no {unit}: fill it in, or take unit='id'")
     tied = rows[['id']].assign(group=own.where(known), **({'twin': rows.twin} if 'twin' in rows else {}))
     return pd.Series(derive_groups(tied), index=rows.index)
 

@@ -12,8 +12,10 @@ from types import MappingProxyType
 import torch
 from torch import Tensor, nn
 
+from .core import HPAError, one_of
+
 # %% ../nbs/36_stems.ipynb #modelerror
-class ModelError(ValueError):
+class ModelError(HPAError):
     "A network that cannot be built, filled or fed as asked"
 
 # %% ../nbs/36_stems.ipynb #stems-rules
@@ -37,8 +39,9 @@ def widen_stem(
 ) -> Tensor: # out x C x k x k
     "First-convolution weights for any named channels, from three-channel ones"
     channels = list(channels)
-    if how not in stems: raise ModelError(f"no stem rule is called {how!r}: choose one of {', '.join(stems)}")
-    if weight.ndim != 4 or weight.shape[1] != 3: raise ModelError(f"the pretrained stem must be out x 3 x k x k, got {tuple(weight.shape)}")
+    one_of(how, stems, 'stem rule', ModelError)
+    if weight.ndim != 4 or weight.shape[1] != 3:
+        raise ModelError(f"the pretrained stem must be out x 3 x k x k, got {tuple(weight.shape)}: give weights for red, green, blue")
     out = torch.stack([weight[:, _SLICES[c]] if c in _SLICES else stems[how](*weight.unbind(1)) for c in channels], 1)
     return out * (3/len(channels)) if rescale else out
 

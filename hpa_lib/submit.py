@@ -7,17 +7,17 @@ __all__ = ['SubmissionError', 'read_submission', 'labels_a_row', 'check_submissi
            'plot_comparison']
 
 # %% ../nbs/66_submit.ipynb #c-0df4fee4
-import os
 import warnings
 from collections.abc import Iterable
 from pathlib import Path
 
 import pandas as pd
 
+from .core import HPAError, few, writing
 from .labels import HPA28, LabelError, Vocab, get_vocab
 
 # %% ../nbs/66_submit.ipynb #submissionerror
-class SubmissionError(ValueError):
+class SubmissionError(HPAError):
     "A submission that the contest would refuse, or worse, would score"
 
 # %% ../nbs/66_submit.ipynb #c-ae7d5688
@@ -27,13 +27,14 @@ def _match(
     where:str, # what to call them in messages
 ) -> None: # raises `SubmissionError`
     "Every wanted id once, and no other"
-    def few(o): return ', '.join(map(repr, o[:5])) + (f' ... ({len(o)} in all)' if len(o) > 5 else '')
-    twice = ids[ids.duplicated()].tolist()
-    if twice: raise SubmissionError(f"{where}: id {few(twice)} stands more than once: decide each sample once")
+    twice = ids[ids.duplicated()]
+    if len(twice): raise SubmissionError(f"{where}: id {few(twice)} stands more than once: decide each sample once")
     if wanted is None: return
-    missing, extra = wanted[~wanted.isin(ids)].tolist(), ids[~ids.isin(wanted)].tolist()
-    if missing: raise SubmissionError(f"{where}: id {few(missing)} of the sample submission is missing: predict these samples too")
-    if extra: raise SubmissionError(f"{where}: id {few(extra)} is not in the sample submission: is it the one of this contest?")
+    missing, extra = wanted[~wanted.isin(ids)], ids[~ids.isin(wanted)]
+    if len(missing):
+        raise SubmissionError(f"{where}: id {few(missing)} of the sample submission is missing: predict these samples too")
+    if len(extra):
+        raise SubmissionError(f"{where}: id {few(extra)} is not in the sample submission: is it the one of this contest?")
 
 # %% ../nbs/66_submit.ipynb #c-b34bc3fa
 def _each(ids:Iterable[str], values:Iterable, read, where:str) -> list:
@@ -45,22 +46,28 @@ def _each(ids:Iterable[str], values:Iterable, read, where:str) -> list:
     return out
 
 # %% ../nbs/66_submit.ipynb #c-6bf2a8f2
+COLUMNS = ('Id', 'Predicted') # of the contest of 2018
+
 def _table(path:str|Path) -> pd.DataFrame:
-    "Id and Predicted as text, just as they stand in the file"
-    table = pd.read_csv(path, dtype=str, keep_default_na=False)
-    if list(table.columns) != ['Id', 'Predicted']: raise SubmissionError(f"{path} has the columns {list(table.columns)}: a submission has Id and Predicted")
+    "Ids and labels as text, just as they stand in the file, under its own column names"
+    try: table = pd.read_csv(path, dtype=str, keep_default_na=False, encoding='utf-8-sig')
+    except FileNotFoundError: raise
+    except (OSError, ValueError) as e: raise SubmissionError(f"{path}: not readable as a submission ({e})") from None
+    if table.shape[1] != 2:
+        raise SubmissionError(f"{path} has the columns {few(table.columns)}: a submission has two, ids and labels, such as Id,Predicted")
     return table
 
 # %% ../nbs/66_submit.ipynb #read-submission
 def read_submission(
-    path:str|Path, # a CSV file with the columns Id and Predicted
+    path:str|Path, # a CSV file with two columns: ids, then labels
     vocab:Vocab|str|Iterable[str]=HPA28, # what the codes mean
-) -> pd.Series: # one list of class names a sample, index id, in the order of the file
+) -> pd.Series: # one list of class names per sample, index id, in the order of the file
     "The labels in a submission; raises `SubmissionError` for unknown codes and doubled ids"
     table, vocab = _table(path), get_vocab(vocab)
-    _match(table.Id, None, str(path))
-    labels = _each(table.Id, table.Predicted, vocab.parse, str(path))
-    return pd.Series(labels, index=pd.Index(table.Id, name='id'), name='labels', dtype=object)
+    ids, texts = table.iloc[:, 0], table.iloc[:, 1]
+    _match(ids, None, str(path))
+    labels = _each(ids, texts, vocab.parse, str(path))
+    return pd.Series(labels, index=pd.Index(ids, name='id'), name='labels', dtype=object)
 
 # %% ../nbs/66_submit.ipynb #labels-a-row
 def labels_a_row(
@@ -78,14 +85,25 @@ def check_submission(
     empty:bool=False, # are rows without a label meant?
     cap:int|None=5, # warn of rows with more labels; None: any number is fine
 ) -> pd.Series: # its labels, index id
-    "Raises `SubmissionError` unless ids, order and codes are those the contest expects, and no row is empty"
-    labels, wanted = read_submission(path, vocab), _table(sample).Id
+    "Raises `SubmissionError` unless columns, ids, order and codes are those the contest expects, and no row is empty"
+    labels, expected = read_submission(path, vocab), _table(sample)
+    wanted, cure = expected.iloc[:, 0], "write it with `write_submission(..., sample=)`"
+    # Columns, ids and their order
+    columns = list(_table(path))
+    if columns != list(expected):
+        raise SubmissionError(f"{path} has the columns {few(columns)}, the sample submission {few(expected)}: {cure}")
     _match(labels.index.to_series(), wanted, str(path))
     off = [(i,o,w) for i,(o,w) in enumerate(zip(labels.index, wanted)) if o != w]
-    if off: raise SubmissionError(f"{path}: row {off[0][0]} is {off[0][1]!r} where the sample submission has {off[0][2]!r}: write it with `write_submission(..., sample=)`")
+    if off:
+        i, there, due = off[0]
+        raise SubmissionError(f"{path}: row {i} is {there!r} where the sample submission has {due!r}: {cure}")
+    # Labels
     n = labels.map(len)
-    if not empty and (n == 0).any(): raise SubmissionError(f"{path}: sample {labels.index[n == 0][0]!r} has no label, one of {(n == 0).sum()}: decide with the fallback 'argmax', or say empty=True")
-    if cap is not None and (n > cap).any(): warnings.warn(f"{path}: sample {n.idxmax()!r} has {n.max()} labels, one of {(n > cap).sum()} with more than {cap}", stacklevel=2)
+    if not empty and (n == 0).any():
+        bare = labels.index[n == 0]
+        raise SubmissionError(f"{path}: sample {bare[0]!r} has no label, one of {len(bare)}: decide with the fallback 'argmax', or say empty=True")
+    if cap is not None and (n > cap).any():
+        warnings.warn(f"{path}: sample {n.idxmax()!r} has {n.max()} labels, one of {(n > cap).sum()} with more than {cap}", stacklevel=2)
     return labels
 
 # %% ../nbs/66_submit.ipynb #write-submission
@@ -94,17 +112,24 @@ def write_submission(
     ids:Iterable[str], # sample ids
     labels:Iterable[Iterable[str]], # class names of each, as `Decision.decide` gives them
     vocab:Vocab|str|Iterable[str]=HPA28, # whose codes to write
-    sample:str|Path|None=None, # the contest's sample submission: its ids, all of them, in its order
+    sample:str|Path|None=None, # the contest's sample submission: its column names, its ids, all of them, in its order
+    columns:Iterable[str]|None=None, # names of the two columns; None: those of the sample submission, or Id and Predicted
 ) -> Path: # `path`
-    "Write labels as a submission; raises `SubmissionError` for ids that do not fit"
+    "Write labels as a submission; raises `SubmissionError` for ids or columns that do not fit"
     path, ids, labels, vocab = Path(path), pd.Series(list(ids), dtype=object), list(labels), get_vocab(vocab)
     if len(ids) != len(labels): raise SubmissionError(f"{path}: {len(ids)} ids but {len(labels)} sets of labels: give one each")
-    wanted = ids if sample is None else _table(sample).Id
+    expected = None if sample is None else _table(sample)
+    # Columns
+    names = list(columns or COLUMNS) if expected is None else list(expected)
+    if len(names) != 2: raise SubmissionError(f"columns {few(names)}: name two, for ids and labels")
+    if columns and list(columns) != names:
+        raise SubmissionError(f"columns {few(columns)}, but the sample submission has {few(names)}: leave columns out, or take its own")
+    # Rows
+    wanted = ids if expected is None else expected.iloc[:, 0]
     _match(ids, wanted, str(path))
     text = dict(zip(ids, _each(ids, labels, vocab.text, str(path))))
-    beside = path.with_name(f'.{path.name}.{os.getpid()}.partial')
-    pd.DataFrame(dict(Id=wanted, Predicted=[text[o] for o in wanted])).to_csv(beside, index=False)
-    os.replace(beside, path)
+    table = pd.DataFrame({names[0]: wanted, names[1]: [text[o] for o in wanted]})
+    with writing(path) as part: table.to_csv(part, index=False)
     return path
 
 # %% ../nbs/66_submit.ipynb #c-2ee23be5

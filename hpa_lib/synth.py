@@ -19,7 +19,6 @@ __all__ = ['KAGGLE_SETS', 'CELL_LINES', 'PATTERNS', 'SYNTH_VERSION', 'SynthError
 # %% ../nbs/12_synth.ipynb #c-f9e27e92
 import json
 import os
-import shutil
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -32,10 +31,11 @@ from numpy.random import Generator, default_rng
 from PIL import Image
 from scipy.ndimage import gaussian_filter
 
+from .core import HPAError, heal_folder, near, placing, read_json, write_json
 from .labels import HPA28, Vocab, get_vocab
 
 # %% ../nbs/12_synth.ipynb #syntherror
-class SynthError(ValueError):
+class SynthError(HPAError):
     "A synthetic atlas that cannot be drawn, or a folder that is not one"
 
 # %% ../nbs/12_synth.ipynb #kaggle-sets
@@ -1117,17 +1117,19 @@ def make_atlas(
     made = {k:v for k,v in locals().items() if k not in ('folder', 'workers', 'overwrite', 'progress')}
     made = _settings(made)
     folder, vocab = Path(folder), get_vocab(vocab)
+    heal_folder(folder)
     if _finished(folder, made, overwrite): return folder
+
+    # Who is drawn
     ab = plan_antibodies(-(-n//per_antibody), vocab, temper, cover, label_noise, seed)
     samples = plan_samples(ab, n, per_antibody, fields, cell_lines, seed)
     again = plan_twins(samples, twins, label_noise, twin_shift, twin_gain, vocab, seed)
-    part = folder.parent/f'.{folder.name}.partial'
-    shutil.rmtree(part, ignore_errors=True)
-    for o in ['train'] + ['masks']*masks: (part/o).mkdir(parents=True)
-    looks = _draw_all(part, samples, again, made, workers, progress)
-    _write_tables(part, samples, again, vocab, made, looks)
-    if folder.exists(): shutil.rmtree(folder)
-    os.replace(part, folder)
+
+    # Drawn beside the place, named when whole
+    with placing(folder) as part:
+        for o in ['train'] + ['masks']*masks: (part/o).mkdir()
+        looks = _draw_all(part, samples, again, made, workers, progress)
+        _write_tables(part, samples, again, vocab, made, looks)
     return folder
 
 # %% ../nbs/12_synth.ipynb #settings
@@ -1139,13 +1141,13 @@ def _settings(made):
     for o,most in (('label_noise', 1), ('twins', made['n']), ('twin_shift', .5)):
         if made[o] > most: raise SynthError(f"{o}={made[o]!r}: give at most {most}")
     strange = [o for o in made['cell_lines'] if o not in CELL_LINES]
-    if strange: raise SynthError(f"unknown cell line {strange[0]!r}: take from {', '.join(CELL_LINES)}")
+    if strange: raise SynthError(f"no cell line is called {strange[0]!r}: {near(strange[0], CELL_LINES)}")
     return json.loads(json.dumps(made))
 
 def _finished(folder, made, overwrite):
     "Is the atlas there? Raises where something else is in the way"
     if not folder.exists() or folder.is_dir() and not any(folder.iterdir()): return False
-    try: old = json.loads((folder/'truth.json').read_text(encoding='utf-8'))['settings']
+    try: old = read_json(folder/'truth.json')['settings']
     except (OSError, ValueError, KeyError): raise SynthError(f"{folder} is there and is no synthetic atlas: name another folder") from None
     if old == made: return True
     if overwrite: return False
@@ -1183,7 +1185,7 @@ def _write_tables(folder, samples, again, vocab, made, looks):
     twins = again[['Id', 'twin_of', 'dx', 'dy', 'gain']].to_dict('records')
     have = class_counts(samples.groupby('antibody', sort=False).labels.first().value_counts())
     truth = {'settings': made, 'codes': vocab.codes, 'antibodies_a_class': {o:int(have.get(o, 0)) for o in vocab}, 'twins': twins, 'looks': looks}
-    (folder/'truth.json').write_text(json.dumps(truth, indent=1), encoding='utf-8')
+    write_json(folder/'truth.json', truth)
 
 # %% ../nbs/12_synth.ipynb #truth
 class Truth(NamedTuple):
@@ -1200,7 +1202,7 @@ def read_truth(
     "The truth behind a synthetic atlas"
     folder = Path(folder)
     if not (folder/'truth.json').exists(): raise SynthError(f"{folder} is no synthetic atlas (no truth.json): make one with `make_atlas`")
-    doc = json.loads((folder/'truth.json').read_text(encoding='utf-8'))
+    doc = read_json(folder/'truth.json')
     vocab = Vocab(doc['settings']['vocab'], doc.get('codes'))
     csv = lambda name: pd.read_csv(folder/name, dtype=str, keep_default_na=False)
     table = csv('truth.csv').merge(csv('train.csv').rename(columns={'Target': 'published'}), on='Id').merge(csv('atlas.csv'), on='Id')

@@ -36,9 +36,10 @@ class TensorRGBY(TensorImage):
         o:pd.Series|Mapping|Sequence|np.ndarray|Tensor, # a row of a samples table, its references, or an array `C x H x W`
         channels:Sequence[str]=RGBY, # channels, in order
         size:int|None=None, # side in pixels for pictures read from files; None: as they are
+        depth:str='16', # for pictures read from files: how many bits of 16-bit pictures are in use, see `images`
     ):
         "Read a sample, or wrap an array, as `TensorRGBY`"
-        x = o if isinstance(o, (np.ndarray, Tensor)) else read_sample(o, channels, size)
+        x = o if isinstance(o, (np.ndarray, Tensor)) else read_sample(o, channels, size, depth=depth)
         return cls(torch.as_tensor(x), channels=tuple(channels))
 
 # %% ../nbs/21_tensors.ipynb #to-bytes

@@ -9,7 +9,6 @@ __all__ = ['PredictError', 'whole', 'seeded_crop', 'corner_crop', 'drawn', 'View
 import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from difflib import get_close_matches
 from itertools import product
 
 import torch
@@ -17,9 +16,10 @@ from fastai.torch_core import TensorImage
 from torch import Tensor
 
 from .augment import affine, augmentation, augmentation_names, crop_matrices, dihedral, resized
+from .core import HPAError, near
 
 # %% ../nbs/52_views.ipynb #predicterror
-class PredictError(ValueError):
+class PredictError(HPAError):
     "Views, networks or tables that do not fit together"
 
 # %% ../nbs/52_views.ipynb #whole
@@ -102,8 +102,7 @@ def _word(word:str) -> tuple[str, list[tuple]]: # "turn" or "cut", and the views
     raise _no_such('views', word, WORDS)
 
 def _no_such(what:str, name:str, known:list) -> PredictError: # with the near miss
-    near = get_close_matches(name, known, n=1)
-    return PredictError(f"no {what} called {name!r}" + (f", did you mean {near[0]!r}?" if near else ':') + f" known are {', '.join(known)}")
+    return PredictError(f"no {what} called {name!r}: {near(name, known)}; known are {', '.join(known)}")
 
 # %% ../nbs/52_views.ipynb #get-views
 def get_views(

@@ -13,10 +13,11 @@ from pydantic import ValidationError
 
 from hpa_lib.blend import (Blend, align_tables, average_twins, blend, hill_climb, log_loss, nested_blend, overwrite, paired_f1, read_probs,
                            simplex_weights, stack, target_table)
-from hpa_lib.labels import HPA28
+from hpa_lib.labels import HPA28, Z2G10
 from hpa_lib.scores import DecisionError, macro_f1, mean_ap
 from hpa_lib.splits import grouped_folds
-from hpa_lib.submit import SubmissionError, check_submission, compare_submissions, labels_a_row, write_submission
+from hpa_lib.submit import SubmissionError, check_submission, compare_submissions, labels_a_row, read_submission, write_submission
+from hpa_lib.tables import class_table, read_table, reduce_views
 from hpa_lib.thresholds import bootstrap_f1, fit_thresholds, nested_score
 
 AVERAGES = ["mean", "geometric", "logit", "power(2)", "power(.5)"]
@@ -244,6 +245,72 @@ def test_read_probs(tmp_path, case):
         read_probs(tmp_path / "objects.npy", ids=["x"])
 
 
+def network_table(seed, folds_of):
+    "A probability table as a network writes it: eight views of each of twenty samples in the folds that saw it, in no order"
+    rng = np.random.default_rng(seed)
+    keys = pd.DataFrame([(f"s{i}", k, v) for i in range(20) for k in folds_of(i) for v in range(8)], columns=["id", "fold", "view"])
+    return keys.join(pd.DataFrame(rng.random((len(keys), 3)).astype("float32"), columns=list("abc"))).sample(frac=1, random_state=seed)
+
+
+@pytest.mark.parametrize("how", ["mean", "max", "logit_mean", "quantile(.75)"])
+@pytest.mark.parametrize("suffix", ["parquet", "csv"])
+def test_tables_of_networks_are_read_by_a_rule(tmp_path, how, suffix):
+    oof, test = network_table(0, lambda i: [i % 5]), network_table(1, lambda i: range(5))
+    def write(table, name):
+        path = tmp_path / f"{name}.{suffix}"
+        table.to_parquet(path) if suffix == "parquet" else table.to_csv(path, index=False)
+        return path
+    held_out, everywhere = write(oof, "oof"), write(test, "test")
+    for path in (held_out, everywhere):
+        with pytest.raises(DecisionError, match=r"sample 's\d+' has (8|40) rows .*reduce='mean' .*--reduce mean"):
+            read_probs(path)
+    read = read_table(held_out, reduce=how)
+    close(read.probs, class_table(reduce_views(oof, how)), 1e-6)
+    assert read.fold.to_dict() == {f"s{i}": i % 5 for i in range(20)}                # the fold of each sample is not lost
+    assert read.folded.fold.tolist() == [int(i[1:]) % 5 for i in read.folded.index]
+    close(class_table(read.folded), read.probs)
+    both = read_table(everywhere, reduce=how, folds="max")
+    close(both.probs, class_table(reduce_views(test, how, "max")), 1e-6)
+    assert both.fold is None and "fold" not in both.folded
+    wanted = [f"s{i}" for i in range(19, -1, -1)]
+    close(read_probs(held_out, ids=wanted, names=list("cab"), reduce=how), read.probs.loc[wanted, list("cab")])
+    with pytest.raises(DecisionError, match=f"oof.{suffix}: views and folds are not reduced by 'median'"):
+        read_probs(held_out, reduce="median")
+
+
+def test_a_rule_changes_nothing_where_there_is_one_row(tmp_path, case):
+    table = case[0]["one"]
+    table.to_parquet(tmp_path / "plain.parquet")
+    table.reset_index().assign(fold=3).to_csv(tmp_path / "folded.csv", index=False)
+    assert read_table(tmp_path / "plain.parquet", reduce="mean").fold is None
+    close(read_probs(tmp_path / "plain.parquet", reduce="max"), table, 0)
+    for reduce in (None, "mean"):
+        read = read_table(tmp_path / "folded.csv", reduce=reduce)
+        close(read.probs, table, 1e-15)
+        assert set(read.fold) == {3}
+
+
+def test_answers_of_predict_are_read(tmp_path):
+    text = "Id,status,error,labels,Predicted,a,b\nNA,ok,,a|b,0 1,.9,.8\nnull,{},{},,,{},\n"
+    (tmp_path / "p.csv").write_text(text.format("failed", "no such file", ""))
+    with pytest.raises(DecisionError, match="p.csv: sample 'null' has no probabilities, the status is 'failed'"):
+        read_probs(tmp_path / "p.csv")
+    (tmp_path / "p.csv").write_text("".join(text.splitlines(True)[:2]))
+    assert read_probs(tmp_path / "p.csv").to_dict("index") == {"NA": dict(a=.9, b=.8)}
+
+
+def test_what_is_no_class_is_refused(tmp_path, case):
+    case[0]["one"].reset_index().to_csv(tmp_path / "numbered.csv")
+    with pytest.raises(DecisionError, match="'Unnamed: 0' holds row numbers of pandas"):
+        read_probs(tmp_path / "numbered.csv")
+    (tmp_path / "nameless.csv").write_text("id,a\nx,.1\n,.2\n")
+    with pytest.raises(DecisionError, match="row 1 has no id"):
+        read_probs(tmp_path / "nameless.csv")
+    (tmp_path / "round.csv").write_text("id,a\nx,1.0000001\n")
+    with pytest.raises(DecisionError, match="off by rounding"):
+        read_probs(tmp_path / "round.csv")
+
+
 def test_twins():
     ids = pd.Index(list("wxyz"), name="id")
     table = pd.DataFrame({"a": [0., .2, .4, 1.]}, ids)
@@ -261,11 +328,12 @@ def test_twins():
 
 def test_overwrite_faults():
     labels = pd.Series({"x": ["Cytosol"], "y": []})
-    for leak, said in [(dict(id=["x", "x"], labels=[[], []]), "more than once in the leak list"), (dict(id=["x"], labels=[None]), "has no labels"), (dict(id=["x"]), "needs id and labels")]:
+    for known, said in [(dict(id=["x", "x"], labels=[[], []]), "more than once in the known labels"), (dict(id=["x"], labels=[None]), "of the known labels has none"), (dict(id=["x"]), "needs id and labels")]:
         with pytest.raises(DecisionError, match=said):
-            overwrite(labels, pd.DataFrame(leak))
+            overwrite(labels, pd.DataFrame(known))
     out, changed = overwrite(labels, pd.DataFrame(dict(id=["x"], labels=[[]])))
     assert out.tolist() == [[], []] and changed.to_dict("records") == [dict(before=["Cytosol"], after=[])]
+    assert overwrite(labels, dict(x=[]))[0].tolist() == out.tolist()
 
 
 def test_submissions(tmp_path):
@@ -280,6 +348,28 @@ def test_submissions(tmp_path):
     assert d.loc["Cytosol"].tolist() == [3, 1, 0, 2, 2] and d.loc["all"].tolist() == [3, 8, 7, 2, 2]
     back = compare_submissions(mine, sample)
     assert (back.added == d.removed).all() and (back.changed == d.changed).all()
+
+
+def test_submissions_of_the_ten_classes(tmp_path):
+    "The contest of z2g: submission.csv with the columns Image,Label"
+    sample = tmp_path / "sample_submission.csv"
+    sample.write_text("Image,Label\nq7,0\np1,0\nNA,0\n")
+    labels = dict(NA=["Cytosol"], p1=["Golgi apparatus", "Mitochondria"], q7=["Centrosome"])
+    path = write_submission(tmp_path / "submission.csv", list(labels), labels.values(), Z2G10, sample)
+    assert path.read_text() == "Image,Label\nq7,8\np1,0 3\nNA,6\n"
+    assert {k: sorted(v) for k, v in check_submission(path, sample, Z2G10).items()} == {k: sorted(v) for k, v in labels.items()}
+    named = write_submission(tmp_path / "named.csv", list(labels), labels.values(), Z2G10, columns=("Image", "Label"))
+    assert compare_submissions(path, named, Z2G10).loc["all", "changed"] == 0 and named.read_text().startswith("Image,Label\n")
+    plain = write_submission(tmp_path / "plain.csv", list(labels), labels.values(), Z2G10)
+    assert plain.read_text().startswith("Id,Predicted\n") and read_submission(plain, Z2G10).to_dict() == read_submission(named, Z2G10).to_dict()
+    with pytest.raises(SubmissionError, match="plain.csv has the columns 'Id', 'Predicted', the sample submission 'Image', 'Label'"):
+        check_submission(plain, sample, Z2G10)
+    with pytest.raises(SubmissionError, match="but the sample submission has 'Image', 'Label'"):
+        write_submission(plain, list(labels), labels.values(), Z2G10, sample, columns=("Id", "Predicted"))
+    for text in ("Image\nq7\n", "Image,Label,Score\nq7,8,.1\n"):
+        (tmp_path / "odd.csv").write_text(text)
+        with pytest.raises(SubmissionError, match="odd.csv has the columns .*: a submission has two, ids and labels, such as Id,Predicted"):
+            read_submission(tmp_path / "odd.csv", Z2G10)
 
 
 def test_real_models(real):

@@ -6,13 +6,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from hpa_lib.blend import average_twins, read_known
 from hpa_lib.labels import HPA28, Vocab
 from hpa_lib.scores import DecisionError, class_counts, counts_f1, macro_f1
 from hpa_lib.splits import SplitError, check_folds, fold_balance, grouped_folds, leak_report
 from hpa_lib.decide import Decision, fit_decision, load_decision, shift_decision
 from hpa_lib.prior_shift import adjust, em_ratios
 from hpa_lib.rules import expected_f1_thresholds
-from hpa_lib.thresholds import apply_thresholds, best_threshold, bootstrap_f1, fit_thresholds, nested_score
+from hpa_lib.thresholds import NestedScore, apply_thresholds, best_threshold, bootstrap_f1, fit_thresholds, nested_score
 
 COARSE = st.sampled_from([0., 1e-300, .1, .25, .5, np.nextafter(.5, 1), .75, 1.])
 FINE = st.floats(0, 1, width=32)
@@ -134,7 +135,7 @@ def test_ids_missing_or_twice():
     samples = pd.DataFrame({"id": list("abcd"), "labels": [["Nucleoli"], ["Nucleoli"], ["Cytosol"], ["Cytosol"]], "group": list("abcd")})
     decision, score = fit_decision(table, samples, draws=5)
     assert score.nested == 1 and decision.decide(table).tolist() == samples.labels.tolist()
-    with pytest.raises(DecisionError, match="'d' .1 in all. has no labels"):
+    with pytest.raises(DecisionError, match="id 'd' has no labels"):
         fit_decision(table, samples[:3])
     with pytest.raises(DecisionError, match="'a' stands more than once"):
         decision.decide(pd.concat([table, table[:1]]))
@@ -195,3 +196,113 @@ def test_a_shifted_decision(tmp_path, blend):
         shift_decision(decision, pack(new[["a", "b"]]))
     with pytest.raises(DecisionError, match="calibrate='offset'"):
         shift_decision(Decision(thresholds=dict(a=.5)), new[["a"]])
+
+
+NAME = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=6).filter(lambda o: o not in ("id", "fold") and "\0" not in o)
+
+
+@settings(max_examples=150, deadline=None)
+@given(many_classes(rows=st.integers(4, 12), score=FINE), st.data())
+def test_a_score_comes_back_from_disk(tmp_path_factory, case, data):
+    "To the last bit, whatever classes and folds are called"
+    p, y = case
+    y[0, 0] = True
+    names = data.draw(st.lists(NAME, min_size=p.shape[1], max_size=p.shape[1], unique=True))
+    folds = data.draw(st.sampled_from([np.arange(len(p)) % 3, np.arange(len(p)).astype("int8") % 2 - 1, np.array(["b", "NA"])[np.arange(len(p)) % 2]]))
+    ids = data.draw(st.lists(st.text(st.characters(exclude_categories=["Cs"]), min_size=1), min_size=len(p), max_size=len(p), unique=True))
+    score = nested_score(p, y, folds, names=names, fallback=None)
+    folder = tmp_path_factory.mktemp("score")
+    assert score.save(folder, ids, folds) == folder and sorted(o.name for o in folder.iterdir()) == ["classes.csv", "nested.parquet"]
+    rows, back = NestedScore.load(folder)
+    assert rows.id.tolist() == ids and rows.fold.tolist() == folds.tolist()
+    assert (back.nested, back.in_sample, back.at_half, back.unscored, repr(back)) == (score.nested, score.in_sample, score.at_half, score.unscored, repr(score))
+    pd.testing.assert_frame_equal(back.per_class, score.per_class, check_exact=True)
+    pd.testing.assert_frame_equal(back.thresholds, score.thresholds, check_exact=True)
+    assert back.hard.dtype == bool and (back.hard == score.hard).all()
+
+
+def test_a_score_of_a_decision_comes_back(tmp_path):
+    table, samples = with_twins()
+    _, score = fit_decision(table, samples, draws=5)
+    score.save(tmp_path, table.id, table.fold)
+    rows, back = NestedScore.load(tmp_path)
+    pd.testing.assert_frame_equal(back.per_class, score.per_class, check_exact=True)
+    assert back.thresholds.columns.tolist() == [0, 1, 2, "all"] and rows.id.tolist() == table.id.tolist()
+    pd.read_parquet(tmp_path / "nested.parquet").rename(columns={"a": "b", "b": "a"}).to_parquet(tmp_path / "nested.parquet")
+    with pytest.raises(DecisionError, match="hold other classes"):
+        NestedScore.load(tmp_path)
+    (tmp_path / "classes.csv").unlink()
+    with pytest.raises(FileNotFoundError):
+        NestedScore.load(tmp_path)
+
+
+def with_twins(n=120):
+    "Samples 0 and 1, 4 and 5, ... are twins; folds hold four samples in a row"
+    rng = np.random.default_rng(4)
+    y = rng.random((n, 2)) < [.4, .2]
+    y[1::4] = y[::4]
+    table = pd.DataFrame(1 / (1 + np.exp(-(3 * y - 1.5 + rng.normal(size=y.shape)))), columns=["a", "b"])
+    table.insert(0, "id", [f"s{i}" for i in range(n)])
+    table.insert(1, "fold", np.arange(n) // 4 % 3)
+    twin = [f"t{i // 4}" if i % 4 < 2 else None for i in range(n)]
+    return table, pd.DataFrame(dict(id=table.id, labels=Vocab(["a", "b"]).decode(y), group=[f"g{i // 4}" for i in range(n)], twin=twin))
+
+
+@pytest.mark.parametrize("how", [dict(), dict(calibrate="platt"), dict(blend="simplex"), dict(blend="logit", calibrate="offset", cap=1)])
+def test_twins_are_averaged_right_after_the_blend(tmp_path, how):
+    table, samples = with_twins()
+    tables = dict(m=table, n=table.assign(a=table.a ** 2)) if "blend" in how else table
+    decision, score = fit_decision(tables, samples, draws=5, average_twins=True, **how)
+    p = decision.probs(tables, samples)
+    assert (p.iloc[::4].to_numpy() == p.iloc[1::4].to_numpy()).all() and not (p.iloc[2::4].to_numpy() == p.iloc[3::4].to_numpy()).all()
+    bare = decision.blend.apply(tables) if decision.blend else table.set_index("id")[["a", "b"]]
+    by_hand = average_twins(bare, samples)[0]
+    assert np.allclose(p, decision.calibration.apply(by_hand) if decision.calibration else by_hand, atol=0, rtol=1e-12)
+    assert decision.fitted_on["twin_groups"] == 30 and load_decision(decision.save(tmp_path / "d.json")) == decision
+    # each fold's decisions do not depend on its own labels
+    turned = samples.assign(labels=[[o for o in "ab" if o not in labels] if f == 1 else labels for labels, f in zip(samples.labels, table.fold)])
+    again = fit_decision(tables, turned, draws=5, average_twins=True, **how)[1]
+    assert (again.hard[table.fold == 1] == score.hard[table.fold == 1]).all()
+    # twins outside the table do not count
+    more = pd.concat([samples, pd.DataFrame(dict(id=["z"], labels=[None], group=["z"], twin=["t0"]))], ignore_index=True)
+    assert (decision.probs(tables, more) == p).all(axis=None)
+
+
+def test_twins_that_nobody_named_or_folds_cut():
+    table, samples = with_twins()
+    decision, _ = fit_decision(table, samples, draws=5, calibrate="offset", average_twins=True)
+    for ask in (decision.probs, decision.hard, decision.decide, lambda t: shift_decision(decision, t, n=5)):
+        with pytest.raises(DecisionError, match="nothing says who they are: give twins="):
+            ask(table)
+    assert shift_decision(decision, table, n=5, twins=samples)[0].average_twins
+    with pytest.raises(DecisionError, match="the folds cut twin group 't0', 't1', 't10', 't11', 't12' and 25 more"):
+        fit_decision(table.assign(fold=np.arange(120) % 3), samples, average_twins=True)
+    with pytest.raises(DecisionError, match="no column `twin`"):
+        fit_decision(table, samples.drop(columns="twin"), average_twins=True)
+
+
+def test_decisions_of_older_versions(tmp_path):
+    "What was called leaks is read as known, and written so"
+    (tmp_path / "old.json").write_text('{"thresholds": {"a": 0.5}, "leaks": {"x": ["a"], "z": []}}')
+    decision = load_decision(tmp_path / "old.json")
+    assert decision.known == {"x": ["a"], "z": []} and not decision.average_twins
+    assert "leaks" not in decision.save(tmp_path / "new.json").read_text() and load_decision(tmp_path / "new.json") == decision
+    assert decision.decide(pd.DataFrame(dict(id=["x", "y"], a=[.1, .2]))).to_dict() == dict(x=["a"], y=["a"])
+    (tmp_path / "both.json").write_text('{"thresholds": {"a": 0.5}, "leaks": {}, "known": {}}')
+    with pytest.raises(DecisionError, match="both.json.*older name of known"):
+        load_decision(tmp_path / "both.json")
+
+
+@pytest.mark.parametrize("header", ["Id,Target", "id,labels", "Id,Predicted"])
+def test_known_labels_overrule_a_decision(tmp_path, header):
+    path = tmp_path / "known.csv"
+    path.write_text(f"{header}\nNA,b\nx,a|b\n")
+    known = read_known(path, ["a", "b"])
+    assert known == {"NA": ["b"], "x": ["a", "b"]}
+    decision = Decision(thresholds=dict(a=.5, b=.5), known=known)
+    assert decision.decide(pd.DataFrame(dict(id=["x", "y"], a=[.9, .9], b=[.1, .1]))).to_dict() == dict(x=["a", "b"], y=["a"])
+    for text, said in {f"{header}\nx,a\nx,b\n": "id 'x' stands more than once", f"{header}\nx,c\n": "sample 'x': unknown label 'c'", f"{header}\n": "holds no samples",
+                       f"{header}\nx,\n": "id 'x' has no labels", "Image,Label\nx,a\n": "has the columns 'Image', 'Label'", "Id,Target,Predicted\nx,a,b\n": "has the columns"}.items():
+        path.write_text(text)
+        with pytest.raises(DecisionError, match=f"known.csv.*{said}"):
+            read_known(path, ["a", "b"])

@@ -83,6 +83,67 @@ def test_twins_share_a_group_and_no_row_goes(n, ends, old):
     pd.testing.assert_frame_equal(add_twins(done, pairs), done)
 
 
+ODD = st.text(st.characters(exclude_categories=("C", "Z")) | st.sampled_from(', "\'#;'), min_size=1, max_size=6).filter(str.strip) | st.sampled_from(["NA", "null", "1", "01", "id_a"])
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.lists(st.tuples(ODD, ODD).filter(lambda o: o[0] != o[1]), max_size=8), st.permutations(["id_a", "id_b", "score", "source_a"]), st.sampled_from(["csv", "parquet"]))
+def test_tables_of_pairs_come_back(tmp_path_factory, pairs, columns, kind):
+    "Whatever the ids, the order of the columns and the columns beside them"
+    path = tmp_path_factory.getbasetemp() / f"pairs.{kind}"
+    table = pd.DataFrame(pairs, columns=["id_a", "id_b"], dtype=object).assign(score=.5, source_a="a,b")[columns]
+    table.to_csv(path, index=False) if kind == "csv" else table.to_parquet(path)
+    back = read_pairs(path)
+    assert list(back) == ["id_a", "id_b"] and back.to_numpy().tolist() == [list(o) for o in pairs]
+
+
+@pytest.mark.parametrize("kind", ["csv", "parquet"])
+def test_pairs_that_were_found_come_back(tmp_path, kind):
+    "From the search to the file to the groups, also for ids with commas"
+    samples = read_samples(make_atlas(tmp_path / "atlas", n=24, size=128, seed=1, twins=8, workers=1, cover=0))
+    samples = tidy_samples(samples.assign(id='a, "' + samples.id, twin=None, group=None))
+    pairs = find_twins(hash_pictures(samples, progress=False), progress=False)
+    pairs.to_csv(tmp_path / "twins.csv", index=False) if kind == "csv" else pairs.to_parquet(tmp_path / "twins.parquet", index=False)
+    back = read_pairs(tmp_path / f"twins.{kind}")
+    assert len(pairs) >= 8 and back.to_numpy().tolist() == pairs[["id_a", "id_b"]].to_numpy().tolist()
+    pd.testing.assert_frame_equal(add_twins(samples, back), add_twins(samples, pairs))
+
+
+@pytest.mark.parametrize("text,why", [
+    ("a,b\n\nc\n", "line 3 is 'c'; expected two ids"),
+    ("a,b\n,\n", "line 2 is '', ''"),
+    ("id_a;id_b\na;b\n", "line 1 is 'id_a;id_b'"),
+    ("id_a\na\n", "line 1 names the columns 'id_a'; a table of pairs has id_a and id_b, each once"),
+    ("id_a,twin\na,b\n", "line 1 names the columns 'id_a', 'twin'"),
+    ("id_a,id_b,id_a\na,b,c\n", "line 1 names the columns"),
+    ("id_a,id_b\na,b\n\nc,d,e\n", "line 4 has 3 cells, and line 1 has 2"),
+    ("id_a,id_b\na,b\nc,\n", "line 3 is 'c', ''"),
+    ("id_a,id_b\na,a\n", "line 2 is 'a', 'a'"),
+    ('id_a,id_b\n"a,b\n', "cannot be read as text"),
+    ("", "is empty; where there are no pairs, write the header id_a,id_b"),
+])
+def test_files_that_hold_no_pairs_are_named_with_their_line(tmp_path, text, why):
+    (tmp_path / "twins.csv").write_text(text, encoding="utf-8")
+    with pytest.raises(DuplicateError) as e:
+        read_pairs(tmp_path / "twins.csv")
+    assert str(e.value).startswith(f"{tmp_path / 'twins.csv'}: ") and why in str(e.value)
+
+
+@pytest.mark.parametrize("table,why", [
+    (pd.DataFrame(dict(id_a=["a"], b=["b"])), "names the columns 'id_a', 'b'"),
+    (pd.DataFrame(dict(id_a=["a", "c"], id_b=["b", None])), "line 3 is 'c', "),
+    (pd.DataFrame(dict(id_a=[1, 2], id_b=[3, 4])), "line 2 is 1, 3; expected two ids or more, as text"),
+])
+def test_parquet_that_holds_no_pairs(tmp_path, table, why):
+    table.to_parquet(tmp_path / "twins.parquet")
+    with pytest.raises(DuplicateError) as e:
+        read_pairs(tmp_path / "twins.parquet")
+    assert "twins.parquet: " in str(e.value) and why in str(e.value)
+    (tmp_path / "text.parquet").write_text("id_a,id_b\na,b\n")
+    with pytest.raises(DuplicateError, match="text.parquet: cannot be read as Parquet"):
+        read_pairs(tmp_path / "text.parquet")
+
+
 def with_jpegs(folder: Path, seed: int, n: int, twins: int):
     "An atlas whose twins are shifted, brightened and re-encoded; nobody tells of them"
     samples, truth = read_samples(make_atlas(folder / "atlas", n=n, size=256, seed=seed, twins=twins, twin_shift=.04, twin_gain=1.25, workers=1)), read_truth(folder / "atlas")

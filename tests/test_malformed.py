@@ -110,7 +110,7 @@ SOURCES = {
     "a pattern of one name for all": (lambda d: pattern_samples(d, "x_{channel}.tif"), "tells samples apart"),
     "a reference to nothing": (lambda d: csv_samples(text(d / "t.csv", "id,red\na,b.png#G\n"), channels=["red"]), "not there: .*b.png"),
     "a pixel size in words": (lambda d: (png(d / "a.png"), csv_samples(text(d / "t.csv", "id,red,pixel_size\na,a.png,small\n"), channels=["red"]))[1], "pixel_size that is no number"),
-    "a twin alone": (lambda d: read_pairs(text(d / "t.txt", "a,b\nc\n")), "entry 2"),
+    "a twin alone": (lambda d: read_pairs(text(d / "t.txt", "a,b\nc\n")), "line 2"),
     "twins in bytes": (lambda d: read_pairs(raw(d / "t.txt", b"\xff\xfe\x00a,b")), "UTF-8"),
     "a damaged Parquet": (lambda d: load_samples(raw(d / "t.parquet", b"PAR1xxxxPAR1")), "not a readable Parquet"),
     "Parquet of something else": (lambda d: (pd.DataFrame(dict(a=[1])).to_parquet(d / "t.parquet"), load_samples(d / "t.parquet"))[1], "not a samples table"),

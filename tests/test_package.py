@@ -1,4 +1,6 @@
 "What a notebook cannot see of itself: import times, sizes, paths, and that the command answers."
+import ast
+import importlib
 import json
 import re
 import subprocess
@@ -8,7 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from hpa_lib.core import HPAError
+
 ROOT = Path(__file__).resolve().parent.parent
+MODULES = sorted({o.stem for o in (ROOT/'hpa_lib').glob('*.py')} - {'__init__', '__main__', '_modidx', 'all'})
 NOTEBOOKS = [o for o in sorted((ROOT/'nbs').rglob('*.ipynb')) if '.ipynb_checkpoints' not in o.parts]
 LIGHT = ['labels', 'samples', 'images', 'synth', 'splits', 'scores', 'thresholds', 'submit', 'cli']
 
@@ -52,3 +57,45 @@ def test_notebook_is_small_and_names_no_machine(path):
 def test_modules_come_from_notebooks():
     made = {m.group(1) for o in NOTEBOOKS if (m := re.search(r'#\| default_exp (\w+)', o.read_text(encoding='utf-8')))}
     assert {o.stem for o in (ROOT/'hpa_lib').glob('*.py')} - {'__init__', '__main__', '_modidx', 'all'} == made
+
+
+def classes(name):
+    "Exception classes that a module defines"
+    module = importlib.import_module(f'hpa_lib.{name}')
+    return [o for o in vars(module).values() if isinstance(o, type) and issubclass(o, Exception) and o.__module__ == module.__name__]
+
+
+@pytest.mark.parametrize('name', MODULES)
+def test_errors_of_a_room_are_ours(name):
+    "Whoever catches HPAError catches all that this library refuses"
+    assert not [o.__name__ for o in classes(name) if issubclass(o, ValueError) and not issubclass(o, HPAError)]
+
+
+REFUSED = {
+    'labels': ("get_vocab('hpa29')", "did you mean 'hpa28'"),
+    'synth': ("make_atlas('x', cell_lines=['HeLo'])", "no cell line is called 'HeLo': did you mean 'HeLa'"),
+    'download': ("hpa_files(['cat'], 'x')", "no ids of the public atlas: 'cat'"),
+    'duplicates': ("get_rule('verifyed')", "did you mean 'verified'"),
+    'splits': ("save_folds(None, 'x.xlsx')", "x.xlsx: folds are kept as .csv or .parquet"),
+    'sampling': ("class_weights([1], 1, 'ballance')", "did you mean 'balance'"),
+    'augment': ("augmentation('bestfiting')", "did you mean 'bestfitting'"),
+    'losses': ("get_loss('lovas')", "did you mean 'lovasz'"),
+}
+
+
+@pytest.mark.parametrize('name', REFUSED)
+def test_a_real_cause_raises_one_of_ours(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    call, says = REFUSED[name]
+    with pytest.raises(HPAError) as e:
+        eval(call, vars(importlib.import_module(f'hpa_lib.{name}')))
+    assert says in str(e.value) and type(e.value) in classes(name) and not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize('name', [*REFUSED, 'shared_folds', 'report'])
+def test_words_and_writes_are_written_once(name):
+    "No list cut short, near miss or write beside the place but those of core"
+    tree = ast.parse((ROOT/'hpa_lib'/f'{name}.py').read_text(encoding='utf-8'))
+    made = {o.name for o in ast.walk(tree) if isinstance(o, ast.FunctionDef)}
+    used = {p.name for o in ast.walk(tree) if isinstance(o, (ast.Import, ast.ImportFrom)) for p in o.names} | {o.attr for o in ast.walk(tree) if isinstance(o, ast.Attribute)}
+    assert not made & {'_few', '_some', '_near', '_beside', '_write_json'} and not used & {'get_close_matches', 'fsync', 'hashlib'}

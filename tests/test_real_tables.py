@@ -5,6 +5,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from hpa_lib.blend import overwrite, read_known
 from hpa_lib.labels import HPA28
 from hpa_lib.scores import macro_f1
 from hpa_lib.splits import check_folds, cut_groups, fold_balance, grouped_folds, leak_report
@@ -121,3 +122,13 @@ def test_speed(kaggle):
 def test_decision_names_its_classes(model_table):
     with pytest.raises(ValueError, match="lacks the classes"):
         Decision(thresholds=dict.fromkeys(HPA28.names, .5)).decide(model_table.drop(columns="Cytosol"))
+
+
+def test_known_labels_of_the_contest(real):
+    "300 test pictures of 2018 whose labels are known through their twins"
+    known = read_known(real / "test_probs/labels_dev.csv")
+    assert len(known) == 300 and all(known.values()) and set().union(*known.values()) <= set(HPA28.names)
+    decided = pd.Series({o: ["Nucleoplasm"] for o in [*known, "another"]})
+    labels, changed = overwrite(decided, known)
+    assert labels["another"] == ["Nucleoplasm"] and labels.drop("another").to_dict() == known
+    assert 0 < len(changed) < 300

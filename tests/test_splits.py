@@ -1,5 +1,6 @@
 "Folds for any table: nothing cut, nobody lost, the same whatever the order; malformed folds are refused by name; and the real tables."
 import time
+import warnings
 
 import numpy as np
 import pandas as pd
@@ -12,7 +13,7 @@ from hpa_lib.labels import HPA28
 from hpa_lib.samples import hpa_identity, tidy_samples
 from hpa_lib.sampling import SAMPLING_RULES, sampling_weights
 from hpa_lib.shared_folds import closed_folds, leave_out, purge
-from hpa_lib.splits import SplitError, check_folds, cut_groups, fold_balance, fold_rows, grouped_folds, holdout, leak_report, read_folds, save_folds
+from hpa_lib.splits import SplitError, check_folds, cut_groups, fold_balance, fold_numbers, fold_rows, grouped_folds, holdout, leak_report, read_folds, save_folds
 
 NAMES = HPA28.names[:5]
 few = settings(max_examples=30, deadline=None, phases=[Phase.explicit, Phase.reuse, Phase.generate])    # shrinking a table takes minutes
@@ -137,6 +138,90 @@ def test_files(tmp_path_factory, samples, suffix, thresh):
         pd.testing.assert_frame_equal(read_folds(save_folds(folds.sample(frac=1, random_state=0), path), samples), folds)
 
 
+IDS = st.text(st.characters(exclude_categories=("C", "Z")) | st.sampled_from(', "\'#;'), min_size=1, max_size=6) | st.sampled_from(["NA", "nan", "null", "None", "1", "01", "1e3", "True", "-"])
+
+
+@st.composite
+def any_folds(draw):
+    "Samples with ids that look like numbers, gaps or quotes, and a folds table for them with any of the columns it may have"
+    ids = draw(st.lists(IDS, min_size=1, max_size=12, unique=True))
+    row = st.tuples(st.integers(-1, 3) | st.sampled_from([126, -1]), st.sampled_from(["valid", "thresh", "unused"]))
+    rows = draw(st.lists(row, min_size=len(ids), max_size=len(ids)))
+    assume(any(k >= 0 and use == "valid" for k, use in rows))
+    columns = dict(fold=[k for k, _ in rows], valid=[use == "valid" for _, use in rows], thresh=[use == "thresh" for _, use in rows], unit=draw(IDS))
+    if all(use != "unused" for _, use in rows) and draw(st.booleans()):
+        del columns["valid"]                                            # without it whoever fits no thresholds is scored
+    if not any(columns["thresh"]) and draw(st.booleans()):
+        del columns["thresh"]
+    if draw(st.booleans()):
+        del columns["unit"]
+    samples = pd.DataFrame(dict(id=ids, labels=[["Nucleoli"]] * len(ids)))
+    return samples, pd.DataFrame(dict(id=ids, **columns)).sample(frac=1, random_state=draw(st.integers(0, 9)))
+
+
+@settings(max_examples=80, deadline=None)
+@given(any_folds(), st.sampled_from([".csv", ".parquet"]))
+def test_any_folds_come_back_from_their_file(tmp_path_factory, both, suffix):
+    "All that they say, in order of the samples; and what was read is written and read unchanged"
+    samples, folds = both
+    path = tmp_path_factory.getbasetemp() / f"any{suffix}"
+    back = read_folds(save_folds(folds, path), samples)
+    given_ = folds.set_index("id").loc[samples.id]
+    held = given_.fold.to_numpy() >= 0
+    thresh = given_.get("thresh", pd.Series(False, given_.index)).to_numpy()
+    valid = given_.get("valid", pd.Series(~thresh, given_.index)).to_numpy()
+    assert back.id.tolist() == samples.id.tolist() and back.fold.tolist() == given_.fold.tolist()
+    read = back.get("thresh", pd.Series(False, back.index)).to_numpy()
+    assert (read == (held & thresh)).all()
+    assert (back.get("valid", pd.Series(held)).to_numpy() == (held & valid)).all()
+    assert back.get("unit", pd.Series("group", back.index)).eq(given_.get("unit", pd.Series("group", given_.index)).iloc[0]).all()
+    assert fold_numbers(back) == fold_numbers(folds) == sorted(set(given_.fold[held & valid].tolist()))
+    pd.testing.assert_frame_equal(read_folds(save_folds(back, path), samples), back)
+
+
+@few
+@given(tables(), st.integers(2, 4))
+def test_fold_numbers_are_the_folds_that_can_be_held_out(samples, n):
+    for folds in (made(grouped_folds, samples, NAMES, n, train_only="hpav18"), made(holdout, samples, NAMES, .3, .2)):
+        numbers = fold_numbers(folds)
+        assert numbers == sorted(numbers) and all(type(k) is int for k in numbers)
+        for k in range(-1, n + 1):
+            if k in numbers:
+                assert len(fold_rows(samples, folds, k)[1])
+            else:
+                with pytest.raises(SplitError, match=f"fold {k} holds no valid rows out"):
+                    fold_rows(samples, folds, k)
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".parquet"])
+def test_folds_for_more_samples(tmp_path, suffix):
+    "Refused by name, or left out and told; unlabelled rows and those of the test set are more, too"
+    path = save_folds(GOOD, tmp_path / f"folds{suffix}")
+    here = TABLE[2:].assign(is_test=[False, False, False, True])
+    with pytest.raises(SplitError, match=f"folds{suffix}: fold for 'a', 'b', 'f', not among the labelled samples.*extra='drop'"):
+        read_folds(path, here)
+    with pytest.warns(UserWarning, match=f"folds{suffix}: folds for 3 ids left out, not among the labelled samples: 'a', 'b', 'f'") as told:
+        folds = read_folds(path, here, extra="drop")
+    assert told[0].filename == __file__ and folds.id.tolist() == list("cde") and folds.fold.tolist() == [1, 1, 2]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert read_folds(path, TABLE, extra="drop").equals(read_folds(path, TABLE))
+    with pytest.raises(SplitError, match="labelled sample 'g' has no fold"):                # dropping never hides what lacks
+        with pytest.warns(UserWarning, match="left out"):
+            read_folds(path, here.assign(id=list("gdef")), extra="drop")
+    GOOD.assign(id=[*"abcde", None]).to_csv(tmp_path / "gap.csv", index=False)
+    with pytest.raises(SplitError, match="1 rows of the folds have no id"):
+        read_folds(tmp_path / "gap.csv", TABLE, extra="drop")
+    with pytest.raises(SplitError, match="no way with extra folds is called 'skip'"):
+        read_folds(path, TABLE, extra="skip")
+
+
+def test_folds_that_say_two_things_are_not_saved(tmp_path):
+    with pytest.raises(SplitError, match="'a' stands more than once in the folds"):
+        save_folds(pd.concat([GOOD, GOOD[:1]]), tmp_path / "folds.csv")
+    assert not list(tmp_path.iterdir())
+
+
 @few
 @given(tables(), st.integers(0, 2**32 - 1), st.data())
 def test_leak_report_of_any_folds(samples, seed, data):
@@ -191,7 +276,7 @@ GOOD = pd.DataFrame(dict(id=list("abcdef"), fold=[0, 0, 1, 1, 2, 2]))
     (pd.concat([GOOD, GOOD[:1]]), "'a' stands more than once"),
     (GOOD.assign(fold=[0, 1, 1, 1, 2, 2]), "1 groups are cut by these folds, for example '1' stands in folds .0, 1."),
     (GOOD.assign(fold=[0, 0, -1, 1, 2, 2]), "1 groups are cut by these folds, for example '2' stands in folds .-1, 1."),
-    (GOOD[:0], "labelled sample 'a'.*6 in all"),
+    (GOOD[:0], "labelled sample 'a'.*and 1 more"),
 ])
 def test_malformed_folds(folds, message, tmp_path):
     with pytest.raises(SplitError, match=message):
