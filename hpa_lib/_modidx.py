@@ -144,6 +144,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                 'hpa_lib.bundle._read_member': ('bundle.html#_read_member', 'hpa_lib/bundle.py'),
                                 'hpa_lib.bundle._shown': ('bundle.html#_shown', 'hpa_lib/bundle.py'),
                                 'hpa_lib.bundle._store_reading': ('bundle.html#_store_reading', 'hpa_lib/bundle.py'),
+                                'hpa_lib.bundle._values': ('bundle.html#_values', 'hpa_lib/bundle.py'),
                                 'hpa_lib.bundle._warn_scale': ('bundle.html#_warn_scale', 'hpa_lib/bundle.py'),
                                 'hpa_lib.bundle.save_bundle': ('bundle.html#save_bundle', 'hpa_lib/bundle.py'),
                                 'hpa_lib.bundle.save_members': ('bundle.html#save_members', 'hpa_lib/bundle.py')},
