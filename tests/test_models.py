@@ -323,6 +323,9 @@ def test_head_by_class_only_where_it_fits(tmp_path):
         assert not net.filled.classes and net.filled.fresh == tuple(how.get('classes', ())) and net.filled_outputs == set(), how
         source = read_state(how.get('weights', file))[0]
         assert not net.head[-1].bias.equal(source['head.7.bias']) and same(net.body.state_dict(), old.body.state_dict()) == ('weights' not in how)
+    gem = save_model(rgby_model('resnet18', weights=None, head='gem', classes=list('ABC')), tmp_path/'gem.safetensors')
+    net = rgby_model('resnet18', weights=gem, head='attention', classes=list('CBA'))      # a layer of the same name and shape, over other features
+    assert net.filled.fresh == tuple('CBA') and not any(o.startswith('head.') for o in net.filled.matched) and net.filled_outputs == set()
     report = load_weights(rgby_model('resnet18', weights=None, head='avg512', classes=list('CB')), file)
     assert report.fresh == ('C', 'B') and report.unused == ('A',) and 'head.7.weight' in report.unexpected
     plain = rgby_model('resnet18', n_out=3, weights=None)

@@ -176,7 +176,7 @@ class Cut(Callback):
     "The process is gone in this batch"
     def __init__(self, epoch, batch): self.at = (epoch, batch)
     def before_step(self):
-        if (self.epoch, self.iter) == self.at: raise InterruptedError
+        if (self.epoch, self.iter) == self.at: raise InterruptedError('gone')
 
 
 class Begun(Callback):
@@ -191,7 +191,7 @@ def fit(store, path, *cbs, keep=KeepBest, epochs=6, **kwargs):
     folds = pd.DataFrame(dict(id=store.samples.id, fold=np.arange(len(store)) % 2))
     set_seed(0)
     dls = store_dls(store, folds, 0, bs=8, path=path)
-    learn = rgby_learner(dls, 'resnet18', weights=kwargs.pop('weights', None), hidden=16, cbs=[Played(), History(), keep(k=2), Averaging(), SteerByHand(), Checkpoint(), *cbs])
+    learn = rgby_learner(dls, 'test_resnet', weights=kwargs.pop('weights', None), hidden=16, cbs=[Played(), History(), keep(k=2), Averaging(), SteerByHand(), Checkpoint(), *cbs])
     with learn.no_bar(), learn.no_logging(): learn.fit_schedule(epochs, 1e-3, 'constant')
     return learn
 
