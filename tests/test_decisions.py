@@ -261,6 +261,9 @@ def test_twins_are_averaged_right_after_the_blend(tmp_path, how):
     bare = decision.blend.apply(tables) if decision.blend else table.set_index("id")[["a", "b"]]
     by_hand = average_twins(bare, samples)[0]
     assert np.allclose(p, decision.calibration.apply(by_hand) if decision.calibration else by_hand, atol=0, rtol=1e-12)
+    if "blend" not in how:                                   # thresholds and calibration are fitted on the averaged ones
+        before, _ = fit_decision(by_hand.assign(fold=table.fold.to_numpy()), samples, draws=5, **how)
+        assert (before.thresholds, before.calibration, before.scores) == (decision.thresholds, decision.calibration, decision.scores)
     assert decision.fitted_on["twin_groups"] == 30 and load_decision(decision.save(tmp_path / "d.json")) == decision
     # each fold's decisions do not depend on its own labels
     turned = samples.assign(labels=[[o for o in "ab" if o not in labels] if f == 1 else labels for labels, f in zip(samples.labels, table.fold)])
