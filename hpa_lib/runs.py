@@ -473,4 +473,4 @@ def bundle_run(
 def _member(name:str, run:Run) -> Member: # what a bundle keeps of a run
     v = run.recipe.views
     folds, weights = zip(*((k, o) for k in run.trained for o in fold_weights(run.fold(k))[:v.epochs]))
-    return Member.of(weights, run.store, views=v.names, reduce=v.reduce, crop=seen_side(run.recipe), folds=folds, reduce_folds=v.folds, name=name)
+    return Member.of(weights, run.store, views=v.names, reduce=v.reduce, crop=seen_side(run.recipe), folds=folds, reduce_folds=v.folds, name=name, vocab=run.vocab)
