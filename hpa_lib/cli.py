@@ -180,12 +180,12 @@ def train(
     **kwargs
 ):
     "`hpa run` on a packed store, whose size and channels the recipe takes over"
-    from hpa_lib.graph import _new
+    from hpa_lib.graph import run_path
     from hpa_lib.recipes import load_recipe
     packed = _store(store)
     changes = [f'data.size={packed.size}', f'data.channels={list(packed.channels)}'] + ([f'data.classes="{classes}"'] if classes else []) + (kwargs.pop('set') or [])
     found = load_recipe(recipe, changes, kwargs.pop('scale'))
-    _engine(found, [store], _new(run, found), **kwargs)
+    _engine(found, [store], run_path(run, found), **kwargs)
 
 # %% ../nbs/90_cli.ipynb #demo-2
 def demo(

@@ -87,7 +87,9 @@ class Run:
         if not (self.path/'recipe.toml').is_file(): raise FileNotFoundError(f"{path} is no run folder: it has no recipe.toml")
         self.recipe = load_recipe(self.path/'recipe.toml')
         self.manifest = read_json(self.path/'manifest.json')
-    def __repr__(self): return f"Run({self.path.name}: folds {self.done} of {self.recipe.split.folds} done)"
+    def __repr__(self):
+        if self.recipe.blend.runs: return f"Run({self.path.name}: blends {', '.join(self.members)})"
+        return f"Run({self.path.name}: folds {self.done} of {self.recipe.split.folds} done)"
     def fold(self, k) -> Path: return self.path/f'fold{k}'
     @property
     def done(self) -> list[int]: return sorted(int(o.parent.name[4:]) for o in self.path.glob('fold*/fold.json') if (o.parent/'oof.parquet').is_file())
