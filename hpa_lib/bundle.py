@@ -27,10 +27,11 @@ from .data import StoreData
 from .decide import Decision, load_decision
 from .labels import Vocab
 from .models import Plan, RGBYNet, load_model, save_model
-from .predict import predict_rows, reduce_views
+from .predict import predict_rows
 from .reading import Reading, common_reading
 from .stems import ModelError
 from .store import Store, pack_sizes
+from .tables import reduce_views
 from .training import RGBYLearner, chance, set_chance, use_plan
 from .views import corner_crop, get_views, seeded_crop, whole
 
