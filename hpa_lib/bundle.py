@@ -27,10 +27,11 @@ from .data import StoreData
 from .decide import Decision, load_decision
 from .labels import Vocab
 from .models import Plan, RGBYNet, load_model, save_model
-from .predict import predict_rows, reduce_views
+from .predict import predict_rows
 from .reading import Reading, common_reading
 from .stems import ModelError
 from .store import Store, pack_sizes
+from .tables import reduce_views
 from .training import RGBYLearner, chance, set_chance, use_plan
 from .views import corner_crop, get_views, seeded_crop, whole
 
@@ -56,6 +57,7 @@ class Member:
     reduce_folds:str='mean' # over folds, after the views
     name:str='model' # of its files, and of its table where a decision blends several
     reading:Reading=Reading() # how the pictures of its training were read
+    unsettled:tuple[str, ...]=() # options in which they were not all read alike
     def __post_init__(self):
         folds = range(len(self.weights)) if self.folds is None else self.folds
         plain = dict(
@@ -91,12 +93,19 @@ def _check_member(m:Member) -> None: # raises `BundleError`, or `PredictError` f
 PIXEL_OPTIONS = ('depth', 'fit', 'missing') # what a reading says of pixels, besides their channels
 
 # %% ../nbs/68_bundle.ipynb #c-store-reading
-def _store_reading(store:Store) -> Reading: # as `Store.reading`; stores that have none tell depth, fit and missing
-    "How a store's pictures were read"
-    reading = getattr(store, 'reading', None)
-    if isinstance(reading, Reading): return reading
-    made = store.made['reading']
-    return Reading(channels=store.channels, vocab=store.vocab, **{o: made[o] for o in PIXEL_OPTIONS})
+def _values(samples:pd.DataFrame, reading:Reading) -> dict[str, list[str]]: # option -> the values in use
+    "How rows are read: each by its own word, where the table has one, else by the reading"
+    out = {}
+    for o in PIXEL_OPTIONS:
+        own = samples[o] if o in samples else pd.Series(None, samples.index, dtype=object)
+        out[o] = sorted({getattr(reading, o) if pd.isna(v) else str(v) for v in own.unique()})
+    return out
+
+def _store_reading(store:Store) -> tuple[Reading, list[str]]: # what all pictures have in common; options in which they differ
+    "How the pictures of a store were read"
+    values = _values(store.samples[store.ok], store.reading)
+    agreed = {o: v[0] for o,v in values.items() if len(v) == 1}
+    return store.reading.said(**agreed), [o for o,v in values.items() if len(v) > 1]
 
 # %% ../nbs/68_bundle.ipynb #member-of
 @patch(cls_method=True)
@@ -114,8 +123,9 @@ def of(cls:Member,
     "A member from its weights and the store it was trained on"
     weights = [weights] if isinstance(weights, (str, Path)) else list(weights)
     names = (vocab or store.vocab).names
+    reading, unsettled = _store_reading(store)
     return Member(
-        weights=weights, names=names, name=name, reading=_store_reading(store),
+        weights=weights, names=names, name=name, reading=reading, unsettled=unsettled,
         channels=store.channels, size=store.size, mean=store.mean, std=store.std, pixel_size=store.pixel_size,
         crop=crop, views=views, reduce=reduce, folds=folds, reduce_folds=reduce_folds,
     )
@@ -165,7 +175,11 @@ def _check_together(members:Sequence[Member], vocab:Vocab, decision:Decision) ->
 def _common_reading(members:Sequence[Member]) -> tuple[Reading, list[str]]: # their reading; options in which they differ
     "One reading for new pictures, with the channels of all members"
     channels = list(dict.fromkeys(c for m in members for c in m.channels))
-    return common_reading([replace(m.reading, channels=channels, table=None, groups=None) for m in members])
+    readings = [replace(m.reading, channels=channels, table=None, groups=None) for m in members]
+    reading, differing = common_reading(readings)
+    within = [o for m in members for o in m.unsettled]
+    default = Reading()
+    return reading.said(**{o: getattr(default, o) for o in within}), [*differing, *within]
 
 # %% ../nbs/68_bundle.ipynb #c-bundle-place
 def _bundle_place(path:Path, overwrite:bool) -> Path: # the same path; raises `BundleError` where it is taken
@@ -222,7 +236,7 @@ def _packed_up(m:Member, folder:Path) -> dict: # what `bundle.json` says of it
     "Copy a member's weights; its classes and its reading are the bundle's"
     files = [f'{m.name}.{i}.safetensors' for i in range(len(m.weights))]
     for name,file in zip(files, m.weights): shutil.copyfile(file, folder/name)
-    own = [o.name for o in fields(m) if o.name not in ('weights', 'names', 'reading')]
+    own = [o.name for o in fields(m) if o.name not in ('weights', 'names', 'reading', 'unsettled')]
     return {o: getattr(m, o) for o in own} | dict(weights=files)
 
 # %% ../nbs/68_bundle.ipynb #save-bundle
@@ -275,7 +289,7 @@ def _bundle_facts(file:Path) -> dict: # in format 2; raises `BundleError`
 # %% ../nbs/68_bundle.ipynb #c-read-member
 def _read_member(bundle, facts:dict) -> Member: # raises `BundleError`
     "A member from what `bundle.json` says of it"
-    known = dict(names=bundle.vocab.names, reading=bundle.reading)
+    known = dict(names=bundle.vocab.names, reading=bundle.reading, unsettled=bundle.unsettled)
     try: return Member(**facts | known | dict(weights=[bundle.path/o for o in facts['weights']]))
     except (TypeError, KeyError) as e:
         raise BundleError(f"{bundle.path/'bundle.json'}: a member that is not understood ({e}): "
@@ -403,32 +417,33 @@ def _warn_scale(scales, ok, who=''):
 
 # %% ../nbs/68_bundle.ipynb #c-how
 @patch
-def _new_reading(self:Bundle, **said): # a `Reading`; raises `BundleError`
-    "How new pictures are read: as in training, but for what somebody says"
-    said = {k: v for k,v in said.items() if v is not None}
-    asked = [o for o in PIXEL_OPTIONS if o in self.unsettled and o not in said]
+def _new_reading(self:Bundle, samples, said): # a `Reading`; raises `BundleError`
+    "How new pictures are read: as in training, but for what somebody says, of all or of single rows"
+    open_ = [o for o in self.unsettled if o in PIXEL_OPTIONS and o not in said]
+    asked = [o for o in open_ if o not in samples or samples[o].isna().any()]
     if asked: raise BundleError(f"the training's sources differed in {few(asked, show=str)}: say {'=, '.join(asked)}=")
     how = self.reading.said(**said)
-    self._say_differences(how, said)
+    self._say_differences(_values(samples, how), said)
     return how
 
 @patch
-def _packed_reading(self:Bundle, store, **said): # a `Reading`; raises `BundleError`
-    "How the pictures of a store were read; it is too late to say otherwise"
-    how = _store_reading(store)
+def _packed_reading(self:Bundle, store, said): # nothing; raises `BundleError`
+    "A store's pictures are read already: it is too late to say otherwise"
+    values = _values(store.samples[store.ok], store.reading)
     for k,v in said.items():
-        if v is not None and str(v) != getattr(how, k):
-            raise BundleError(f"{store.path.name} is packed already, with {k}={getattr(how, k)!r}: "
+        if values[k] != [str(v)]:
+            raise BundleError(f"{store.path.name} is packed already, with {k}={few(values[k])}: "
                               f"give the samples table to have pictures read with {k}={v!r}")
-    self._say_differences(how, [o for o in PIXEL_OPTIONS if getattr(how, o) != 'error'])      # an error cannot change a picture
-    return how
+    self._say_differences(values, [])
 
 @patch
-def _say_differences(self:Bundle, how, options):
-    "Warn of options that differ from the training's"
-    differing = [o for o in options if o not in self.unsettled and getattr(how, o) != getattr(self.reading, o)]
-    if not differing: return
-    here, there = (', '.join(f'{o}={getattr(r, o)!r}' for o in differing) for r in (how, self.reading))
+def _say_differences(self:Bundle, values, said):
+    "Warn of pictures that are read otherwise than in training; an 'error' that nobody asked for changes none"
+    training = {o: getattr(self.reading, o) for o in PIXEL_OPTIONS if o not in self.unsettled}
+    odd = [o for o,t in training.items() if any(v != t and (v != 'error' or o in said) for v in values[o])]
+    if not odd: return
+    here = ', '.join(f'{o}={few(values[o])}' for o in odd)
+    there = ', '.join(f'{o}={training[o]!r}' for o in odd)
     words = f"pictures are read with {here}, those of the training were read with {there}: labels may suffer"
     warnings.warn(words, stacklevel=4)
 
@@ -444,16 +459,18 @@ def predict(self:Bundle,
 ) -> pd.DataFrame: # id, status, error, labels (names), then a probability a class; one row a sample, in the order given
     "Labels and probabilities, of several members blended; a picture that cannot be read keeps its row, with the reason"
     # What was given, and how it is read
-    given, said = isinstance(samples, Store), dict(missing=missing, depth=depth, fit=fit)
+    given = isinstance(samples, Store)
+    said = {k: v for k,v in dict(missing=missing, depth=depth, fit=fit).items() if v is not None}
     if given and rescale:
         cure = "give the samples table to have its pictures rescaled"
         raise BundleError(f"{samples.path.name} is packed already: {cure}")
     for m in self.members if given else []: _check_serves(m, samples)
-    how = self._packed_reading(samples, **said) if given else self._new_reading(**said)
+    if given: self._packed_reading(samples, said)
+    else: how = self._new_reading(samples, said)
 
     with tempfile.TemporaryDirectory() as tmp:
         # Every picture is decoded once, for the sizes of all members
-        pack_as = _packer(Path(tmp), self, how, progress)
+        pack_as = None if given else _packer(Path(tmp), self, how, progress)
         sizes = sorted({m.size for m in self.members})
         stores = dict.fromkeys(sizes, samples) if given else pack_as(samples, sizes, 'new')
 

@@ -180,12 +180,12 @@ def train(
     **kwargs
 ):
     "`hpa run` on a packed store, whose size and channels the recipe takes over"
-    from hpa_lib.graph import _new
+    from hpa_lib.graph import run_path
     from hpa_lib.recipes import load_recipe
     packed = _store(store)
     changes = [f'data.size={packed.size}', f'data.channels={list(packed.channels)}'] + ([f'data.classes="{classes}"'] if classes else []) + (kwargs.pop('set') or [])
     found = load_recipe(recipe, changes, kwargs.pop('scale'))
-    _engine(found, [store], _new(run, found), **kwargs)
+    _engine(found, [store], run_path(run, found), **kwargs)
 
 # %% ../nbs/90_cli.ipynb #demo-2
 def demo(
@@ -299,15 +299,17 @@ def duplicates(
     "Find fields of view that were issued twice, and what they give away; nothing is ever dropped"
     from hpa_lib.duplicates import add_twins, find_twins, get_rule, hash_pictures, inherit_antibodies, label_conflicts, leak_list, show_pairs, unjudged
     from hpa_lib.graph import hand_in
+    from hpa_lib.reading import common_reading
     from hpa_lib.samples import save_samples
     from hpa_lib.sources import describe_sources, read_sources
     packed = [o for o in pictures if Path(o).suffix == '.zarr']
     if packed and len(pictures) > 1: raise ValueError(f"{packed[0]}: a store is searched by itself; pack all sources into one, or give folders")
-    samples = read_sources(said_sources(pictures, **kwargs))
+    sources = said_sources(pictures, **kwargs)
+    samples, depth = read_sources(sources), common_reading([o.reading for o in sources])[0].depth
     if len(pictures) > 1: print('\n'.join(describe_sources(samples)))
     given = _store(pictures[0]) if packed else samples
     luma = ['luma'] if 'luma' in get_rule(rule).radius else []
-    hashes = hash_pictures(given, luma or None, progress=not quiet)
+    hashes = hash_pictures(given, luma or None, depth, progress=not quiet)
     pairs = find_twins(hashes, rule, dihedral, progress=not quiet)
 
     # where the pairs go
@@ -320,7 +322,7 @@ def duplicates(
           f"{len(label_conflicts(both))} pairs differ in labels; {int(both.inherited.sum())} samples inherit an antibody")
     if len(mute): print(f"{len(mute)} samples could not be judged: {few(mute.id, 3, str)}")
     if tied: print(save_samples(both, tied))
-    if gallery and len(pairs): show_pairs(pairs, given, n=8)[0][0].figure.savefig(gallery, dpi=100)
+    if gallery and len(pairs): show_pairs(pairs, given, n=8, depth=depth)[0][0].figure.savefig(gallery, dpi=100)
 
 # %% ../nbs/90_cli.ipynb #folds-cmd
 @delegates(reading_options)

@@ -62,6 +62,10 @@ def _hash_row(planes, channels):
     thumbs = [np.zeros((32, 32), np.uint8) if planes[c] is None else thumbnail(planes[c]) for c in channels]
     return [perceptual_hash(t) for t in thumbs], np.stack(thumbs).tobytes(), None
 
+def _depths(samples, depth):
+    "The depth of each row: its own, where sources of one table differ, else the common one"
+    return samples.depth.fillna(depth).tolist() if 'depth' in samples else [depth]*len(samples)
+
 def _row_of(pictures, channels, depth):
     "A function that hashes row `i`, or hands back its error"
     asked = [c for c in channels if c != 'luma'] + [c for c in ('red', 'green', 'blue') if 'luma' in channels and c not in channels]
@@ -72,8 +76,9 @@ def _row_of(pictures, channels, depth):
         if not pictures.ok[i]: return [None]*len(channels), None, str(pictures.samples.error[i])
         return _hash_row(dict(zip(known, pictures[i])), channels)
     refs = None if isinstance(pictures, Store) else pictures[asked].to_dict('records')
+    bits = None if refs is None else _depths(pictures, depth)
     def original(i):
-        try: return _hash_row({c: None if pd.isna(r) else read_plane(r, c, depth) for c,r in refs[i].items()}, channels)
+        try: return _hash_row({c: None if pd.isna(r) else read_plane(r, c, bits[i]) for c,r in refs[i].items()}, channels)
         except ValueError as e: return [None]*len(channels), None, str(e)
     return packed if refs is None else original
 
@@ -418,13 +423,13 @@ def label_conflicts(
     return pairs[pairs.agreement.isin(['overlapping', 'disjoint'])].reset_index(drop=True)
 
 # %% ../nbs/24_duplicates.ipynb #c-9b245a9f
-def _picture(pictures, id, size):
+def _picture(pictures, id, size, depth):
     "One sample by its id, C x size x size, and its channels"
     table = pictures.samples if isinstance(pictures, Store) else pictures
     at = np.flatnonzero(table.id == id)
     if len(at) != 1: raise DuplicateError(f"id {id!r} stands {len(at)} times among the pictures; give those that were hashed")
     if isinstance(pictures, Store): x, channels = pictures[int(at[0])], pictures.channels
-    else: x, channels = read_sample(table.iloc[at[0]], (channels := sample_channels(table)), missing='allow'), channels
+    else: x, channels = read_sample(table.iloc[at[0]], (channels := sample_channels(table)), missing='allow', depth=_depths(table, depth)[at[0]]), channels
     return np.stack([resize_plane(p, size) for p in x]), channels
 
 # %% ../nbs/24_duplicates.ipynb #show-pairs
@@ -434,12 +439,13 @@ def show_pairs(
     n:int=4, # pairs to show, the first ones
     size:int=192, # side of the panels, pixels
     gain:float=1., # brightness is multiplied by this
+    depth:str='16', # for a samples table: bits in use of a 16-bit picture, see `images`
 ) -> list: # the axes, n rows of three
     "Draw pairs side by side, with their difference, distances and score"
     import matplotlib.pyplot as plt
     if not len(pairs): raise DuplicateError("no pairs to show: the search found none")
     pairs = pairs.head(n).to_dict('records')
-    shown = [[_picture(pictures, o[k], size) for k in ('id_a', 'id_b')] for o in pairs]
+    shown = [[_picture(pictures, o[k], size, depth) for k in ('id_a', 'id_b')] for o in pairs]
     axs = plt.subplots(len(pairs), 3, figsize=(6.6, 2.5*len(pairs)), squeeze=False)[1]
     for row,o,((a, channels), (b, _)) in zip(axs, pairs, shown):
         a, b = (composite(x, channels, gain) for x in (a, _turn(b, o.get('turn', 0))))

@@ -17,7 +17,6 @@ from torch import Tensor
 from .labels import Vocab
 from .models import RGBYNet
 from .store import Store
-from .tables import reduce_rule as _rule
 from .tables import reduce_views
 from .views import PredictError, View, get_views, seen
 

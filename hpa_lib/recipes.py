@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['Positive', 'COLUMNS', 'SCALES', 'RecipeError', 'Section', 'SourceSettings', 'DataSettings', 'SplitSettings',
            'ModelSettings', 'TrainSettings', 'ViewSettings', 'DecideSettings', 'BlendSettings', 'SubmitSettings',
-           'Recipe', 'check_recipe', 'recipe_names', 'load_recipe', 'save_recipe']
+           'Recipe', 'check_recipe', 'recipe_names', 'load_recipe', 'whole_paths', 'save_recipe']
 
 # %% ../nbs/80_recipes.ipynb #c-55ea071b
 import tomllib
@@ -309,6 +309,15 @@ def load_recipe(
     if scale is not None: settings = _merged(settings, overlays[scale])
     for o in changes: _change(settings, o)
     return check_recipe(settings, str(recipe))
+
+# %% ../nbs/80_recipes.ipynb #whole-paths
+def whole_paths(
+    recipe:Recipe, # as it was said, with paths as seen from the current folder
+) -> Recipe: # the same with absolute paths, so that it means the same from anywhere
+    "Make the paths in a recipe whole, before it is kept with a run"
+    settings = recipe.model_dump(exclude_none=True)
+    _from_here(settings, Path.cwd())
+    return check_recipe(settings)
 
 # %% ../nbs/80_recipes.ipynb #save-recipe
 def save_recipe(

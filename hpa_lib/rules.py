@@ -21,7 +21,6 @@ import pandas as pd
 from scipy.optimize import least_squares, minimize
 from scipy.special import expit, logit
 
-from .core import near
 from .labels import Vocab
 from .scores import DecisionError, check_hot, check_probs, counts_f1
 from .splits import grouped_folds
@@ -232,7 +231,7 @@ def _rule(node:ast.expr, text:str) -> object:
         except ValueError: raise DecisionError(f"rule {text!r}: {ast.unparse(node)!r} is neither a number, nor a list, nor a rule") from None
     name = ast.unparse(node.func)
     if name not in THRESHOLD_RULES:
-        raise DecisionError(f"rule {text!r}: no rule is called {name!r}: {near(name, THRESHOLD_RULES)}")
+        raise DecisionError(f"rule {text!r}: no rule is called {name!r}; known are {', '.join(THRESHOLD_RULES)}")
     args, kwargs = [_rule(o, text) for o in node.args], {o.arg: _rule(o.value, text) for o in node.keywords}
     known = inspect.signature(THRESHOLD_RULES[name])
     try: bound = known.bind(None, None, *args, **kwargs)

@@ -87,7 +87,9 @@ class Run:
         if not (self.path/'recipe.toml').is_file(): raise FileNotFoundError(f"{path} is no run folder: it has no recipe.toml")
         self.recipe = load_recipe(self.path/'recipe.toml')
         self.manifest = read_json(self.path/'manifest.json')
-    def __repr__(self): return f"Run({self.path.name}: folds {self.done} of {self.recipe.split.folds} done)"
+    def __repr__(self):
+        if self.recipe.blend.runs: return f"Run({self.path.name}: blends {', '.join(self.members)})"
+        return f"Run({self.path.name}: folds {self.done} of {self.recipe.split.folds} done)"
     def fold(self, k) -> Path: return self.path/f'fold{k}'
     @property
     def done(self) -> list[int]: return sorted(int(o.parent.name[4:]) for o in self.path.glob('fold*/fold.json') if (o.parent/'oof.parquet').is_file())
@@ -473,4 +475,4 @@ def bundle_run(
 def _member(name:str, run:Run) -> Member: # what a bundle keeps of a run
     v = run.recipe.views
     folds, weights = zip(*((k, o) for k in run.trained for o in fold_weights(run.fold(k))[:v.epochs]))
-    return Member.of(weights, run.store, views=v.names, reduce=v.reduce, crop=seen_side(run.recipe), folds=folds, reduce_folds=v.folds, name=name)
+    return Member.of(weights, run.store, views=v.names, reduce=v.reduce, crop=seen_side(run.recipe), folds=folds, reduce_folds=v.folds, name=name, vocab=run.vocab)

@@ -279,8 +279,10 @@ def save(self:NestedScore,
 def _score_names(score:NestedScore) -> list[str]:
     "Class names that two files can hold"
     names = list(score.per_class.index)
-    strange = [o for o in names if not isinstance(o, str) or o in ('', 'id', 'fold')]
-    if strange: raise DecisionError(f"class {few(strange)} cannot be a column: give the classes names, `nested_score(..., names=)`")
+    strange = [o for o in names if not isinstance(o, str) or o in ('id', 'fold') or o.splitlines() != [o]]
+    if strange:
+        cure = "give the classes names of one line, `nested_score(..., names=)`"
+        raise DecisionError(f"class {few(strange)} cannot be a column: {cure}")
     return names
 
 def _match_score(score:NestedScore, ids:list, folds:np.ndarray) -> None:
@@ -299,7 +301,10 @@ def load(cls:NestedScore,
     "Read a score; raises `DecisionError` for files that do not go together"
     path, numbers = Path(path), ['positives', 'nested', 'in_sample', 'at_half', 'optimism']
     rows = pd.read_parquet(path/'nested.parquet')
-    table = pd.read_csv(path/'classes.csv', dtype={'class': str}, keep_default_na=False, na_values={o: [''] for o in numbers}, float_precision='round_trip')
+    table = pd.read_csv(
+        path/'classes.csv', dtype={'class': str}, keep_default_na=False, na_values={o: [''] for o in numbers},
+        float_precision='round_trip',
+    )
     # Do the files go together?
     cure = "one is of another run or version, so decide again"
     if not len(table) or table['class'].iloc[-1] != 'all' or list(rows)[2:] != table['class'].tolist()[:-1]:

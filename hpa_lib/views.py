@@ -102,7 +102,7 @@ def _word(word:str) -> tuple[str, list[tuple]]: # "turn" or "cut", and the views
     raise _no_such('views', word, WORDS)
 
 def _no_such(what:str, name:str, known:list) -> PredictError: # with the near miss
-    return PredictError(f"no {what} called {name!r}: {near(name, known)}; known are {', '.join(known)}")
+    return PredictError(f"no {what} called {name!r}: {near(name, known)}")
 
 # %% ../nbs/52_views.ipynb #get-views
 def get_views(

@@ -381,6 +381,28 @@ def test_a_store_says_how_it_was_packed(store, tmp_path):
     assert spoken(open_.predict, store, progress=False)[1] == []         # nothing to ask: the pictures are read already
 
 
+def test_rows_that_say_it_themselves(samples, tmp_path):
+    "As where sources with other cameras were joined: a column of the samples table"
+    deep = samples[:6].assign(depth=['12']*3 + [None]*3)
+    for c in ('red', 'green', 'blue', 'yellow'):
+        deep.loc[:2, c] = [str(tmp_path/f'{i}_{c}.png') for i in range(3)]
+        for old,new in zip(samples[c][:3], deep[c]): Image.fromarray(np.array(Image.open(old)).astype(np.uint16)*16).save(new)
+    mixed, twelve = (pack(o, tmp_path/f'{n}.zarr', 64, progress=False) for n,o in (('m', deep), ('t', deep[:3])))
+    net = network(tmp_path/'1.safetensors')
+    open_ = opened(save_bundle(tmp_path/'open', [net], mixed, THREE, HALF, 'flips'))
+    settled = opened(save_bundle(tmp_path/'settled', [net], twelve, THREE, HALF, 'flips'))
+    assert (open_.unsettled, open_.reading.depth, settled.unsettled, settled.reading.depth) == (['depth'], '16', [], '12')
+    with pytest.raises(BundleError, match='differed in depth: say depth='):
+        open_.predict(deep)                                              # three rows leave it open
+    answer, heard = spoken(open_.predict, deep, depth='16', progress=False)
+    assert heard == [] and (answer.status == 'ok').all()
+    assert spoken(open_.predict, deep[:3], progress=False)[1] == []      # every row says it
+    _, heard = spoken(settled.predict, deep, depth='16', progress=False)
+    assert len(heard) == 1 and "with depth='12', '16', those of the training were read with depth='12'" in heard[0]
+    with pytest.raises(BundleError, match="m.zarr is packed already, with depth='12', '16'"):
+        open_.predict(mixed, depth='12')
+
+
 def test_unknown_option_is_refused(store, tmp_path):
     b = opened(save_bundle(tmp_path/'b', [network(tmp_path/'1.safetensors')], store, THREE, HALF, 'flips'))
     with pytest.raises(ValueError, match="fit 'cut': known are error, crop, squash"):

@@ -198,7 +198,7 @@ def test_a_shifted_decision(tmp_path, blend):
         shift_decision(Decision(thresholds=dict(a=.5)), new[["a"]])
 
 
-NAME = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=6).filter(lambda o: o not in ("id", "fold") and "\0" not in o)
+NAME = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=6).filter(lambda o: o not in ("id", "fold") and o.splitlines() == [o] and "\0" not in o)
 
 
 @settings(max_examples=150, deadline=None)
@@ -231,6 +231,9 @@ def test_a_score_of_a_decision_comes_back(tmp_path):
     pd.read_parquet(tmp_path / "nested.parquet").rename(columns={"a": "b", "b": "a"}).to_parquet(tmp_path / "nested.parquet")
     with pytest.raises(DecisionError, match="hold other classes"):
         NestedScore.load(tmp_path)
+    for name in ("id", "fold", "", "a\rb", "\r"):
+        with pytest.raises(DecisionError, match="cannot be a column"):
+            nested_score(table[["a", "b"]].to_numpy(), np.eye(2)[np.arange(120) % 2], table.fold, names=["a", name]).save(tmp_path, table.id, table.fold)
     (tmp_path / "classes.csv").unlink()
     with pytest.raises(FileNotFoundError):
         NestedScore.load(tmp_path)
@@ -258,6 +261,9 @@ def test_twins_are_averaged_right_after_the_blend(tmp_path, how):
     bare = decision.blend.apply(tables) if decision.blend else table.set_index("id")[["a", "b"]]
     by_hand = average_twins(bare, samples)[0]
     assert np.allclose(p, decision.calibration.apply(by_hand) if decision.calibration else by_hand, atol=0, rtol=1e-12)
+    if "blend" not in how:                                   # thresholds and calibration are fitted on the averaged ones
+        before, _ = fit_decision(by_hand.assign(fold=table.fold.to_numpy()), samples, draws=5, **how)
+        assert (before.thresholds, before.calibration, before.scores) == (decision.thresholds, decision.calibration, decision.scores)
     assert decision.fitted_on["twin_groups"] == 30 and load_decision(decision.save(tmp_path / "d.json")) == decision
     # each fold's decisions do not depend on its own labels
     turned = samples.assign(labels=[[o for o in "ab" if o not in labels] if f == 1 else labels for labels, f in zip(samples.labels, table.fold)])

@@ -83,7 +83,7 @@ def test_twins_share_a_group_and_no_row_goes(n, ends, old):
     pd.testing.assert_frame_equal(add_twins(done, pairs), done)
 
 
-ODD = st.text(st.characters(exclude_categories=("C", "Z")) | st.sampled_from(', "\'#;'), min_size=1, max_size=6).filter(str.strip) | st.sampled_from(["NA", "null", "1", "01", "id_a"])
+ODD = st.text(st.characters(exclude_categories=("C", "Z")) | st.sampled_from(', "\'#;'), min_size=1, max_size=6).filter(str.strip) | st.sampled_from(["NA", "null", "1", "01", "id_a", " a", "a ", "a,b", '"a"', "a'"])
 
 
 @settings(max_examples=150, deadline=None)

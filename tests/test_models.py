@@ -3,6 +3,7 @@ import copy
 import json
 import subprocess
 import sys
+import time
 
 import pytest
 import timm
@@ -14,7 +15,7 @@ from torch import nn
 from hpa_lib.heads import GeM, heads
 from hpa_lib.models import ModelError, body_head_split, load_model, load_weights, rgby_model, save_model
 from hpa_lib.stems import first_convs, pool_stem, stems, widen_stem
-from hpa_lib.weights import find_prefix, match_state, read_state
+from hpa_lib.weights import find_prefix, match_state, read_about, read_state, seen_ids
 
 pytestmark = pytest.mark.slow
 RGBY = ['red', 'green', 'blue', 'yellow']
@@ -236,7 +237,7 @@ def test_rates():
     assert rate[id(learn.model.body.layer1[0].conv1.weight)] == pytest.approx(1e-5)
 
 
-WRAPS = {'': '', 'module.': '', 'model.': '', '_orig_mod.': '', 'module.model.': '', '0.model.': '', 'module.body.': '', 'body.': '', 'model.body.': ''}
+WRAPS = {'backbone.': '', 'encoder.': '', '': '', 'module.': '', 'model.': '', '_orig_mod.': '', 'module.model.': '', '0.model.': '', 'module.body.': '', 'body.': '', 'model.body.': ''}
 
 
 @pytest.mark.parametrize('prefix', WRAPS)
@@ -286,6 +287,95 @@ def test_whole_network(tmp_path):
         load_weights(other, file, strict=True)
     with pytest.raises(ModelError, match='build one for the channels of the file'):
         rgby_model('resnet18', channels=['yellow', 'red', 'green', 'blue'], weights=file)
+
+
+@pytest.mark.parametrize('head', heads)
+def test_head_by_class(head, tmp_path):
+    "A permuted, shorter and longer list of classes: the new network answers for those it shares as the old one did"
+    torch.manual_seed(0)
+    old = rgby_model('resnet18', weights=None, head=head, hidden=16, classes=list('ABCD')).eval()
+    with torch.no_grad():
+        for p in old.head.parameters(): p.add_(torch.rand_like(p))
+    file = save_model(old, tmp_path/'old.safetensors')
+    for names in ('DCBA', 'CA', 'XDYAZ'):
+        new = rgby_model('resnet18', head=head, hidden=16, weights=file, classes=list(names)).eval()
+        both = [o for o in names if o in 'ABCD']
+        with torch.inference_mode():
+            a, b = (net(picture(4, 64, 2))[:, [known.index(o) for o in both]] for net, known in ((new, names), (old, 'ABCD')))
+        torch.testing.assert_close(a, b)
+        assert new.filled.classes == tuple(both) and new.filled.fresh == tuple(o for o in names if o not in 'ABCD')
+        assert new.filled.unused == tuple(o for o in 'ABCD' if o not in names)
+        assert {names[i] for i in new.filled_outputs} == set(both)
+        again = load_model(save_model(new, tmp_path/'new.safetensors'))
+        assert again.about == new.about == dict(classes=list(names))
+
+
+def test_head_by_class_only_where_it_fits(tmp_path):
+    "Another kind of head, another hidden width, no class in common, or no names: nothing of the last layer, not even its bias"
+    old = rgby_model('resnet18', weights=None, hidden=512, classes=list('ABC'))
+    file = save_model(old, tmp_path/'old.safetensors')
+    nameless = rgby_model('resnet18', weights=None, hidden=512, n_out=3)
+    cases = [dict(head='avg512', classes=list('ABC')), dict(hidden=8, classes=list('ABC')), dict(classes=list('XYZ')), dict(n_out=3),
+             dict(classes=list('ABC'), weights=save_model(nameless, tmp_path/'nameless.safetensors'))]
+    for how in cases:
+        torch.manual_seed(1)
+        net = rgby_model('resnet18', **dict(weights=file) | how)
+        assert not net.filled.classes and net.filled.fresh == tuple(how.get('classes', ())) and net.filled_outputs == set(), how
+        source = read_state(how.get('weights', file))[0]
+        assert not net.head[-1].bias.equal(source['head.7.bias']) and same(net.body.state_dict(), old.body.state_dict()) == ('weights' not in how)
+    gem = save_model(rgby_model('resnet18', weights=None, head='gem', classes=list('ABC')), tmp_path/'gem.safetensors')
+    net = rgby_model('resnet18', weights=gem, head='attention', classes=list('CBA'))      # a layer of the same name and shape, over other features
+    assert net.filled.fresh == tuple('CBA') and not any(o.startswith('head.') for o in net.filled.matched) and net.filled_outputs == set()
+    report = load_weights(rgby_model('resnet18', weights=None, head='avg512', classes=list('CB')), file)
+    assert report.fresh == ('C', 'B') and report.unused == ('A',) and 'head.7.weight' in report.unexpected
+    plain = rgby_model('resnet18', n_out=3, weights=None)
+    load_weights(plain, tmp_path/'nameless.safetensors')
+    assert plain.head[-1].bias.equal(nameless.head[-1].bias) and plain.filled_outputs == {0, 1, 2} and plain.about == {}
+    load_weights(plain, tmp_path/'nameless.safetensors', head=False)
+    assert plain.filled_outputs == {0, 1, 2}, 'what was filled stays known'
+
+
+def test_same_draws_with_a_file_without_names(tmp_path):
+    "A start from a nameless file draws what it drew before classes had names"
+    torch.save(timm.create_model('resnet18').state_dict(), tmp_path/'plain.pth')
+    nets = []
+    for classes in (None, list('ABC')):
+        torch.manual_seed(4)
+        nets.append(rgby_model('resnet18', 3, weights=tmp_path/'plain.pth', stem='random', classes=classes).state_dict())
+    assert same(*nets)
+
+
+def test_about_of_a_hundred_thousand(tmp_path):
+    "Ids and groups of a large training cost a few megabytes and a moment, and the file's bytes do not depend on chance"
+    net = rgby_model('resnet18', n_out=3, weights=None, head='linear')
+    bare = save_model(net, tmp_path/'bare.safetensors').stat().st_size
+    ids = [f'{i:05d}-bbac-11e8-b2ba-ac1f6b6435d0' for i in range(100_000)]
+    net.about['trained_on'] = dict(ids=ids, groups=[f'ENSG{i:011d}' for i in range(20_000)])
+    began = time.perf_counter()
+    file = save_model(net, tmp_path/'large.safetensors')
+    saved = time.perf_counter()
+    assert seen_ids(file, [*ids[:3], 'x'], [None, None, None, 'ENSG00000000007']).ids == [*ids[:3], 'x']
+    asked = time.perf_counter()
+    assert saved - began < 3 and asked - saved < 3                                # about half a second each
+    assert file.stat().st_size - bare < 6e6
+    once = file.read_bytes()
+    for _ in range(4): assert save_model(net, file).read_bytes() == once
+    assert load_model(file).about == net.about
+
+
+def test_seen_ids_of_any_file(plain, tmp_path):
+    "Ids and groups of any type are compared as text; files that do not know say so; damaged ones are refused"
+    torch.save(plain, tmp_path/'plain.pth')
+    assert seen_ids(tmp_path/'plain.pth', [1, 2], [1, 2]) == ([], [], False)
+    net = rgby_model('test_resnet', n_out=3, weights=None)
+    assert seen_ids(save_model(net, tmp_path/'net.safetensors'), ['a']).known is False
+    file = save_model(net, tmp_path/'net.safetensors', dict(trained_on=dict(ids=[7, 'b'], groups=[3])))
+    assert seen_ids(file, [7, '7', 'b', 'c'], [float('nan'), None, 3, '3']) == (['7', '7', 'b', 'c'], ['3'], True)
+    assert net.about == {} and read_about(file)['trained_on']['groups'] == [3]
+    (tmp_path/'cut.safetensors').write_bytes(file.read_bytes()[:500])
+    with pytest.raises(ModelError, match='copied whole'): seen_ids(tmp_path/'cut.safetensors', ['a'])
+    with pytest.raises(ModelError, match='lists and mappings'): save_model(net, tmp_path/'odd.safetensors', dict(when={1, 2}))
+    assert not (tmp_path/'odd.safetensors').exists() and not list(tmp_path.glob('.*partial'))
 
 
 def test_channels_of_a_file(plain, tmp_path):

@@ -11,13 +11,21 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from fastai.callback.core import Callback
+from fastai.torch_core import set_seed
 from PIL import Image
 from safetensors.torch import load_file
 
+from hpa_lib.callbacks import Averaging, History, KeepBest
+from hpa_lib.data import store_dls
+from hpa_lib.models import save_model
 from hpa_lib.recipes import load_recipe
+from hpa_lib.resume import Checkpoint, ResumeError, SteerByHand, from_best, steer
 from hpa_lib.runs import predict_fold, start_run, train_fold
 from hpa_lib.samples import read_samples
 from hpa_lib.store import pack
+from hpa_lib.training import rgby_learner
+from hpa_lib.weights import read_about, read_state
 
 pytestmark = pytest.mark.slow
 
@@ -105,6 +113,13 @@ def undisturbed(store, tmp_path_factory):
     torch.set_num_threads(threads)
 
 
+def only_partial(folder, name):
+    "The one piece that a killed process left of a file"
+    found = list(folder.glob(f'.{name}.*.partial'))
+    assert len(found) == 1
+    return found
+
+
 def digest(file): return hashlib.sha256(file.read_bytes()).hexdigest()
 
 
@@ -132,7 +147,7 @@ def test_killed_and_started_again_until_done(store, undisturbed, tmp_path, varia
         code, err = finished(start(store, run, where, when))
         assert code == -signal.SIGKILL or where == 'after' and code == 0, f'{where} {when}: {err or "ended before it was killed"}'
         if where != 'after': assert not (run/'fold0/fold.json').is_file()
-        if where == 'half': assert (run/'fold0/.checkpoint.pt.partial').stat().st_size > 1000                        # half a checkpoint, never taken for one
+        if where == 'half': assert all(o.stat().st_size > 1000 for o in only_partial(run/'fold0', 'checkpoint.pt'))     # half a checkpoint, never taken for one
     code, err = finished(start(store, run))
     assert code == 0, err
     files = same_files(whole, run/'fold0')
@@ -147,3 +162,120 @@ def test_the_variants_are_worth_comparing(undisturbed):
     with pytest.raises(AssertionError): same_files(a, b)
     drawn = pd.read_parquet(a/'logs/epoch_000_train.parquet').id
     assert drawn.duplicated().any() and not pd.read_parquet(b/'logs/epoch_000_train.parquet').id.duplicated().any()
+
+
+# --- on from the best epoch, in this process ---
+
+class Played(Callback):
+    "The column valid_focal is played: epoch 1 is the best of the first four"
+    order, values = 52, [3., 1., 2., 4., 1.5, .5]
+    def after_epoch(self): self.recorder.values[-1][2] = self.values[self.epoch]
+
+
+class Cut(Callback):
+    "The process is gone in this batch"
+    def __init__(self, epoch, batch): self.at = (epoch, batch)
+    def before_step(self):
+        if (self.epoch, self.iter) == self.at: raise InterruptedError('gone')
+
+
+class Begun(Callback):
+    "Weights and rate with which an epoch's first step is made"
+    def __init__(self): self.seen = {}
+    def before_step(self):
+        if not self.iter: self.seen[self.epoch] = self.learn.model.head[-1].bias.detach().clone(), self.opt.hypers[-1]['lr']
+
+
+def fit(store, path, *cbs, keep=KeepBest, epochs=6, **kwargs):
+    "Six epochs, from the last checkpoint on if there is one"
+    folds = pd.DataFrame(dict(id=store.samples.id, fold=np.arange(len(store)) % 2))
+    set_seed(0)
+    dls = store_dls(store, folds, 0, bs=8, path=path)
+    learn = rgby_learner(dls, 'test_resnet', weights=kwargs.pop('weights', None), hidden=16, cbs=[Played(), History(), keep(k=2), Averaging(), SteerByHand(), Checkpoint(), *cbs])
+    with learn.no_bar(), learn.no_logging(): learn.fit_schedule(epochs, 1e-3, 'constant')
+    return learn
+
+
+def stop(store, path, at=(3, 2), **kwargs):
+    path.mkdir(parents=True, exist_ok=True)
+    with pytest.raises(InterruptedError): fit(store, path, Cut(*at), **kwargs)
+
+
+@pytest.fixture(scope='module')
+def lowered(store, tmp_path_factory):
+    "Stopped in epoch 3, then left alone from its best epoch on"
+    path = tmp_path_factory.mktemp('lowered')/'a'
+    stop(store, path)
+    best = read_state(path/'checkpoints/epoch_001.safetensors')[0]
+    from_best(path)
+    begun = Begun()
+    return fit(store, path, begun), begun, best
+
+
+def test_from_best_begins_with_the_best_epoch(lowered):
+    learn, begun, best = lowered
+    assert list(begun.seen) == [3, 4, 5] and torch.equal(begun.seen[3][0], best['head.7.bias'])
+    assert [o['lr'] for o in learn.history.rows] == pytest.approx([1e-3]*3 + [1e-4]*3)
+    row, = learn.steer_by_hand.rows()
+    assert (row['epoch'], row['restart'], row['scale'], row['now']) == (2, True, .1, True)
+    assert not (learn.path/'steer.toml').exists() and not (learn.path/'checkpoint.pt').exists()
+
+
+@pytest.mark.parametrize('left', [False, True])
+def test_from_best_is_obeyed_once(store, lowered, tmp_path, left):
+    "Killed in the epoch after it, in a later one, and between the record and the removal of the wish"
+    stop(store, tmp_path)
+    text = from_best(tmp_path).read_text()
+    stop(store, tmp_path, (3, 0))
+    if left: (tmp_path/'steer.toml').write_text(text)
+    for at in ((3, 3), (4, 1)): stop(store, tmp_path, at)
+    learn = fit(store, tmp_path)
+    assert all(torch.equal(v, lowered[0].model.state_dict()[k]) for k,v in learn.model.state_dict().items())
+    assert [o['lr'] for o in learn.history.rows] == pytest.approx([1e-3]*3 + [1e-4]*3)
+    assert len(learn.steer_by_hand.rows()) == 1 and not (tmp_path/'steer.toml').exists()
+
+
+def test_from_best_after_a_held_rate_and_again(store, tmp_path):
+    "A rate held by hand is lowered too; asked for twice, twice"
+    class Hold(Callback):
+        def after_train(self):
+            if not self.epoch: steer(self.learn.path, lr=2e-3)
+    tmp_path.mkdir(exist_ok=True)
+    with pytest.raises(InterruptedError): fit(store, tmp_path, Hold(), Cut(2, 0))
+    from_best(tmp_path, .5)
+    stop(store, tmp_path, (3, 1))
+    from_best(tmp_path, .1)
+    stop(store, tmp_path, (3, 2))
+    learn = fit(store, tmp_path)
+    assert [o['lr'] for o in learn.history.rows] == pytest.approx([1e-3, 2e-3, 1e-3, 1e-4, 1e-4, 1e-4])
+
+
+def test_from_best_says_what_is_missing(store, tmp_path, lowered):
+    with pytest.raises(FileNotFoundError, match='no folder'): from_best(tmp_path/'nowhere')
+    with pytest.raises(ResumeError, match='no checkpoint is there.*KeepBest.start'): from_best(lowered[0].path)
+    stop(store, tmp_path)
+    with pytest.raises(ResumeError, match='above 0'): from_best(tmp_path, -1)
+    (tmp_path/'checkpoints/epoch_001.safetensors').unlink()
+    with pytest.raises(ResumeError, match='epoch_001.safetensors, is gone'): from_best(tmp_path)
+    assert not (tmp_path/'steer.toml').exists()
+
+
+def test_a_better_start_is_never_lost(store, tmp_path, lowered):
+    "The start is a candidate, also of a continuation that is killed; what it was trained on travels along"
+    good = lowered[0]
+    file = save_model(good.model, tmp_path/'good.safetensors')
+    def keep(value): return lambda k: KeepBest(k=k, start=(value, file))
+    stop(store, tmp_path/'a', weights=file, keep=keep(.7))
+    learn = fit(store, tmp_path/'a', weights=file, keep=keep(.7))
+    assert learn.keep_best.epochs == [(.5, 5), (.7, -1)]
+    learn = fit(store, tmp_path/'b', weights=file, keep=keep(.4))
+    assert learn.keep_best.epochs == [(.4, -1), (.5, 5)]
+    assert all(torch.equal(v, good.model.state_dict()[k]) for k,v in learn.model.state_dict().items())
+    assert read_about(learn.keep_best.file(-1)) == read_about(file)
+    rows = store.samples.id[learn.dls.train_ds.rows]
+    assert read_about(learn.keep_best.file(5))['trained_on']['ids'] == sorted(rows)
+    stop(store, tmp_path/'c', weights=file, keep=keep(.4))
+    from_best(tmp_path/'c')
+    begun = Begun()
+    fit(store, tmp_path/'c', begun, weights=file, keep=keep(.4))
+    assert torch.equal(begun.seen[3][0], good.model.head[-1].bias)

@@ -138,7 +138,7 @@ def test_files(tmp_path_factory, samples, suffix, thresh):
         pd.testing.assert_frame_equal(read_folds(save_folds(folds.sample(frac=1, random_state=0), path), samples), folds)
 
 
-IDS = st.text(st.characters(exclude_categories=("C", "Z")) | st.sampled_from(', "\'#;'), min_size=1, max_size=6) | st.sampled_from(["NA", "nan", "null", "None", "1", "01", "1e3", "True", "-"])
+IDS = st.text(st.characters(exclude_categories=("C", "Z")) | st.sampled_from(', "\'#;'), min_size=1, max_size=6) | st.sampled_from(["NA", "nan", "null", "None", "1", "01", "1e3", "True", "-", " a", "a ", "a,b", '"a"'])
 
 
 @st.composite

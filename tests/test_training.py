@@ -13,12 +13,14 @@ from PIL import Image
 from safetensors import safe_open
 from torch import nn
 
+from hpa_lib.callbacks import KeepBest
 from hpa_lib.data import RGBYBlock, store_dls
 from hpa_lib.labels import HPA28
-from hpa_lib.models import RGBYNet
+from hpa_lib.models import ModelError, RGBYNet, load_model, rgby_model, save_model
 from hpa_lib.samples import read_samples
 from hpa_lib.store import pack
-from hpa_lib.training import NonFiniteLoss, rgby_learner
+from hpa_lib.training import NonFiniteLoss, rgby_learner, start_at_prior
+from hpa_lib.weights import read_about, seen_ids
 
 matplotlib.use('Agg')
 import matplotlib.pyplot as plt  # noqa: E402
@@ -202,3 +204,57 @@ def test_a_rate_far_too_high_says_so(from_store):
     with torch.no_grad(): learn.model.head[-1].bias.fill_(float('inf'))
     with learn.no_bar(), learn.no_logging(), pytest.raises(NonFiniteLoss, match='the pictures are finite: lower the learning rate .now 0.5.'): learn.fit(1, .5)
     with safe_open(learn.path/'nan_batch.safetensors', 'pt') as f: assert torch.isfinite(f.get_tensor('pictures')).all()
+
+
+# --- what a network knows of itself ---
+
+def test_a_learner_names_classes_and_samples(learn):
+    assert learn.model.about['classes'] == NAMES
+    assert learn.model.about['trained_on']['ids'] == [f's{i:02}' for i in range(20)]
+
+
+def test_files_of_a_training_carry_them(store, tmp_path):
+    folds = pd.DataFrame(dict(id=store.samples.id, fold=[int(i >= 20) for i in range(30)]))
+    dls = store_dls(store, folds, 1, HPA28.subset('0 2 25'), bs=4, tfms='none')
+    learn = rgby_learner(dls, 'test_resnet', weights=None, hidden=8, path=tmp_path, cbs=[KeepBest()])
+    with learn.no_bar(), learn.no_logging(): learn.fit(1, 1e-3)
+    file = learn.keep_best.file(0)
+    train, valid = (store.samples.iloc[o.dataset.rows] for o in dls.loaders)
+    assert read_about(file) == load_model(file).about == learn.model.about
+    assert seen_ids(file, valid.id, valid.group) == ([], [], True)
+    assert seen_ids(learn.model, train.id).ids == train.id.tolist()
+    assert seen_ids(file, ['other'], [train.group.iloc[3]]).ids == ['other']
+    # Other samples are added, by a fit on other DataLoaders too
+    learn.dls = store_dls(store, folds.assign(fold=1 - folds.fold), 1, HPA28.subset('0 2 25'), bs=4, tfms='none')
+    with learn.no_bar(), learn.no_logging(): learn.fit(1, 1e-3)
+    assert seen_ids(learn.model, valid.id).ids == valid.id.tolist() and seen_ids(learn.model, train.id).ids == train.id.tolist()
+
+
+def test_a_start_keeps_its_classes_from_the_prior(store, tmp_path):
+    "By name, in another order, with one that is new: only that one starts at its share"
+    folds = pd.DataFrame(dict(id=store.samples.id, fold=[int(i >= 20) for i in range(30)]))
+    old = rgby_model('test_resnet', weights=None, hidden=8, classes=[NAMES[2], 'Vesicles', NAMES[0]])
+    file = save_model(old, tmp_path/'old.safetensors', dict(trained_on=dict(ids=['theirs'], groups=['g'])))
+    dls = store_dls(store, folds, 1, HPA28.subset('0 2 25'), bs=4, tfms='none')
+    net = rgby_learner(dls, 'test_resnet', weights=file, hidden=8, path=tmp_path).model
+    assert torch.equal(net.head[-1].bias[[2, 0]], old.head[-1].bias[[0, 2]]) and torch.equal(net.head[-1].weight[[2, 0]], old.head[-1].weight[[0, 2]])
+    assert net.head[-1].bias[1].sigmoid().item() == pytest.approx(dls.train_ds.targs[:, 1].mean().item(), abs=1e-5)
+    assert "classes: 2 filled by name, 1 fresh ('Nucleoli')" in str(net.filled).replace(NAMES[1], 'Nucleoli') and "'Vesicles'" in str(net.filled)
+    assert 'theirs' in net.about['trained_on']['ids'] and len(net.about['trained_on']['ids']) == 21
+    was = net.head[-1].bias.clone()
+    assert torch.equal(start_at_prior(net, dls.train_ds.targs).head[-1].bias, was)
+    # A file without names: the body only, and every class at its share
+    nameless = rgby_model('test_resnet', n_out=3, weights=None, hidden=8)
+    net = rgby_learner(dls, 'test_resnet', weights=save_model(nameless, tmp_path/'nameless.safetensors'), hidden=8, path=tmp_path).model
+    assert net.head[-1].bias.sigmoid().tolist() == pytest.approx(dls.train_ds.targs.mean(0).clamp(max=.5).tolist(), abs=1e-5)
+    assert net.filled.fresh == tuple(NAMES)
+
+
+def test_a_network_for_other_data_is_refused(store, atlas, tmp_path):
+    folds = pd.DataFrame(dict(id=store.samples.id, fold=[int(i >= 20) for i in range(30)]))
+    net = Tiny()
+    net.about['classes'] = [NAMES[1], NAMES[0], NAMES[2]]
+    dls = store_dls(store, folds, 1, HPA28.subset('0 2 25'), bs=4)
+    with pytest.raises(ModelError, match='from number 0 on'): rgby_learner(dls, net, path=tmp_path)
+    mixed = pack(read_samples(atlas), tmp_path/'mixed.zarr', 16, ['green', 'red', 'blue', 'yellow'], progress=False)
+    with pytest.raises(ModelError, match='the store has green, red'): rgby_learner(store_dls(mixed, folds, 1, HPA28.subset('0 2 25'), bs=4), Tiny(), path=tmp_path)
