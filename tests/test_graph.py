@@ -1,6 +1,7 @@
 "The whole way of a recipe as one graph, on a synthetic atlas: nothing is done twice, nothing that a change concerns is left."
 import json
 import os
+import re
 import shutil
 from pathlib import Path
 
@@ -82,8 +83,8 @@ def test_whole_graph(root):
 
 
 def test_the_store_lies_beside_the_run_and_holds_pictures_alone(root):
-    run, = [Run(root/'run')]
-    bare, = [Store(o) for o in (root/'stores').iterdir()]
+    run = Run(root/'run')
+    bare, = [Store(o) for o in (root/'stores').glob('*.zarr')]
     assert run.store.path == bare.path and not list(run.path.rglob('*.zarr'))
     assert bare.samples.labels.isna().all() and bare.samples.antibody.isna().all() and not bare.samples.is_test.any()
     known = load_samples(root/'samples.parquet').set_index('id').loc[bare.samples.id]
@@ -229,17 +230,43 @@ def test_another_learning_rate_trains_again(root):
     assert len(kept) > 3 and {o: was[o] for o in kept} == {o: now[o] for o in kept}
 
 
+def moved(samples, root, to):
+    "The pictures copied elsewhere, and the samples there"
+    shutil.copytree(root/'atlas', to)
+    places = {c: [str(to/Path(o).parent.name/Path(o).name) for o in samples[c]] for c in ('red', 'green', 'blue', 'yellow')}
+    return samples.assign(**places)
+
+
+def done(said): return re.findall(r'(?:^|\n|\r) *(\w+): done in', said)
+
+
 def test_moved_pictures_are_packed_again_but_train_nothing(root, capsys):
     r = Run(root/'run').recipe
-    (root/'moved').mkdir()
-    shutil.copytree(root/'atlas', root/'moved/atlas')
-    samples = load_samples(root/'samples.parquet')
-    for c in r.data.channels: samples[c] = samples[c].str.replace(str(root/'atlas'), str(root/'moved/atlas'), regex=False)
-    save_samples(samples, root/'samples.parquet')
+    save_samples(moved(load_samples(root/'samples.parquet'), root, root/'moved'), root/'samples.parquet')
     run_recipe(r, root/'samples.parquet', root/'run')
     said = capsys.readouterr().out
-    assert 'pack: done' in said and '60 of 60 samples decoded' in said
-    assert 'train' not in said and 'decide' not in said and 'folds' not in said
+    assert '64 of 64 samples decoded' in said and done(said) == ['samples', 'pack', 'duplicates']
+
+
+PLACE = pytest.mark.xfail(strict=True, reason="the store's absolute place counts as an input of training, so the same pictures in another place train again")
+
+
+@PLACE
+def test_the_same_pictures_by_another_table_train_nothing(root, capsys, tmp_path):
+    run = copied(root, tmp_path)
+    samples = moved(load_samples(root/'samples.parquet'), root, tmp_path/'atlas')
+    was = {o: (run.path/o).stat().st_mtime_ns for o in ('fold0/model.safetensors', 'fold1/model.safetensors')}
+    save_samples(samples, tmp_path/'moved.parquet')
+    run_recipe(run.recipe, tmp_path/'moved.parquet', run.path)
+    assert {'samples', 'pack'} <= set(done(capsys.readouterr().out))
+    assert {o: (run.path/o).stat().st_mtime_ns for o in was} == was
+
+
+@PLACE
+def test_a_run_and_its_pictures_can_be_moved_together(root, tmp_path):
+    run = copied(root, tmp_path)
+    table = plan(recipe_steps(run.recipe, None, run.path), run.path)
+    assert table.index[table.status != 'done'].tolist() == []
 
 
 def test_labels_that_change_train_again(root):
