@@ -121,7 +121,7 @@ def file(work: Path, dataset: str, changes: list, seed: int) -> Path:
 
 def decided(path: Path, store, views: str, rule: str) -> tuple:
     "Targets, nested decisions, probabilities and groups of one arm and one seed."
-    from hpa_lib.predict import reduce_views
+    from hpa_lib.tables import reduce_views
     from hpa_lib.rules import threshold_rule
     from hpa_lib.thresholds import nested_score
     t = pd.read_parquet(path).drop(columns='seconds')

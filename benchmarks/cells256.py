@@ -59,13 +59,14 @@ def decided(probs: pd.DataFrame, store, folds: pd.DataFrame) -> tuple:
 
 def compare(work: Path, store: Path, folds: pd.DataFrame, seeds: list) -> str:
     "The paired difference to the reference, in words."
-    from hpa_lib.predict import reduce_views
+    from hpa_lib.runs import Run
     from hpa_lib.scores import mean_ap
     from hpa_lib.store import Store
+    from hpa_lib.tables import class_table
     packed, theirs = Store(store), pd.read_parquet(work/'reference.parquet').set_index('id')
     theirs.columns = packed.vocab.parse(' '.join(theirs.columns))
     a = decided(theirs, packed, folds)
-    b = [decided(reduce_views(pd.read_parquet(work/f'seed{o}'/'oof.parquet')), packed, folds) for o in seeds]
+    b = [decided(class_table(Run(work/f'seed{o}').probs('oof')), packed, folds) for o in seeds]
     diff, low, high = difference([a]*len(b), b)
     return (f'reference: nested macro F1 {a[4]:.3f}, mAP {mean_ap(a[0], a[2]):.3f}; ours: {np.mean([o[4] for o in b]):.3f}, {np.mean([mean_ap(o[0], o[2]) for o in b]):.3f}; '
             f'paired difference in macro F1 {diff:+.3f} (95 % interval over groups and seeds {low:+.3f} to {high:+.3f})')

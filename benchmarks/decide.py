@@ -21,7 +21,7 @@ import pandas as pd
 from scipy.special import expit, logit
 
 from hpa_lib.labels import HPA28
-from hpa_lib.rules import DEFAULT_RULE, RuleRanking, _calibration, rank_rules, ranking_table
+from hpa_lib.rules import DEFAULT_RULE, RuleRanking, rank_rules, ranking_table, shared_slope
 from hpa_lib.samples import derive_groups
 from hpa_lib.scores import class_counts, counts_f1
 from hpa_lib.splits import grouped_folds
@@ -70,7 +70,7 @@ def true_gap(data: Path, models, tables: dict, targs: np.ndarray, sets: int, fol
     print(f"\n== is the gap right? {sets} sets of {len(targs)} with drawn labels, exact thresholds ==")
     for model in models:
         rng, raw = np.random.default_rng(0), np.load(data / "test_probs" / f"{model}.npy").astype(float)
-        slope, offset = _calibration(logit(np.clip(tables[model], 1e-3, 1 - 1e-3)), targs, 1.)
+        slope, offset = shared_slope(logit(np.clip(tables[model], 1e-3, 1 - 1e-3)), targs, 1.)
         truth, rows = expit(slope * logit(np.clip(raw, 1e-3, 1 - 1e-3)) + offset), []
         for seed in range(sets):
             y = rng.random(raw.shape) < truth

@@ -246,6 +246,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                    'hpa_lib.callbacks.Watch.value': ('callbacks.html#watch.value', 'hpa_lib/callbacks.py'),
                                    'hpa_lib.callbacks._check_start': ('callbacks.html#_check_start', 'hpa_lib/callbacks.py'),
                                    'hpa_lib.callbacks.clear_partial': ('callbacks.html#clear_partial', 'hpa_lib/callbacks.py'),
+                                   'hpa_lib.callbacks.epoch_name': ('callbacks.html#epoch_name', 'hpa_lib/callbacks.py'),
                                    'hpa_lib.callbacks.label_texts': ('callbacks.html#label_texts', 'hpa_lib/callbacks.py'),
                                    'hpa_lib.callbacks.restart_best': ('callbacks.html#restart_best', 'hpa_lib/callbacks.py')},
             'hpa_lib.cli': { 'hpa_lib.cli._Once': ('cli.html#_once', 'hpa_lib/cli.py'),

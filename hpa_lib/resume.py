@@ -18,7 +18,7 @@ from fastai.torch_core import to_device
 from fastcore.basics import patch
 from fastcore.foundation import L
 
-from .callbacks import TrainingCallback, clear_partial, restart_best
+from .callbacks import TrainingCallback, clear_partial, epoch_name, restart_best
 from .core import HPAError, read_json, write_json, write_text, writing
 from .training import chance, set_chance
 
@@ -110,7 +110,8 @@ def _wishes(text):
     if strange: raise ResumeError(f"steering: unknown {', '.join(strange)}; known are lr, scale, restart, stop")
     for k in ('lr', 'scale'):
         v = o.get(k, 1.)
-        if isinstance(v, bool) or not isinstance(v, (int, float)) or not 0 < v < 100: raise ResumeError(f"steering: {k} = {v!r} must be a number above 0, below 100")
+        if isinstance(v, bool) or not isinstance(v, (int, float)) or not 0 < v < 100:
+            raise ResumeError(f"steering: {k} = {v!r} must be a number above 0, below 100")
     for k in ('restart', 'stop', 'now'):
         if not isinstance(o.get(k, False), bool): raise ResumeError(f"steering: {k} is true or false")
     # One thing at least, and not two that contradict each other
@@ -179,11 +180,15 @@ def obey(self:SteerByHand, o):
 def _best_kept(path:Path, state:dict) -> None:
     "Raise `ResumeError` for a training that has no best epoch to go back to, or would not hear of it"
     memories = state['memories']
-    if 'steer_by_hand' not in memories: raise ResumeError(f"{path}: this training was not to be steered: start it anew with SteerByHand() among its callbacks")
+    if 'steer_by_hand' not in memories:
+        raise ResumeError(f"{path}: this training was not to be steered: start it anew with SteerByHand() among its callbacks")
+    # The best epoch, and its file
     epochs = memories.get('keep_best', {}).get('epochs')
-    if not epochs: raise ResumeError(f"{path}: no best epoch is kept: start the training anew with KeepBest() among its callbacks, or go on as it was")
-    name = f"epoch_{'start' if epochs[0][1] < 0 else f'{epochs[0][1]:03d}'}.safetensors"
-    if not list(path.rglob(name)): raise ResumeError(f"{path}: the best epoch, {name}, is gone: bring it back from a copy, or go on without it")
+    if not epochs:
+        raise ResumeError(f"{path}: no best epoch is kept: start the training anew with KeepBest() among its callbacks, or go on as it was")
+    name = epoch_name(epochs[0][1])
+    if not list(path.rglob(name)):
+        raise ResumeError(f"{path}: the best epoch, {name}, is gone: bring it back from a copy, or go on without it")
 
 # %% ../nbs/53_resume.ipynb #from-best
 def from_best(

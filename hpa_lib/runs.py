@@ -54,7 +54,7 @@ from .tables import class_table, reduce_views
 from .thresholds import NestedScore
 from .training import RGBYLearner, rgby_learner, use_plan
 from .views import get_views
-from .weights import seen_ids
+from .weights import Seen, seen_ids
 
 # %% ../nbs/84_runs.ipynb #runerror
 class RunError(HPAError):
@@ -269,14 +269,14 @@ def check_seen(
     store:Store, # the packed pictures, with the run's table
     folds:pd.DataFrame, # columns id and fold
     fold:int, # the fold that validates
-) -> list[str]: # ids of validation rows that the weights were trained on; empty unless the recipe marks them
+) -> Seen: # validation rows that the weights were trained on (none unless the recipe marks them), and whether they say so at all
     "Raises `RunError` when the weights to begin with have seen validation rows, unless the recipe says what to do"
     weights = recipe.model.weights
-    if not Path(weights).suffix: return []
+    if not Path(weights).suffix: return Seen([], [], True)
     rows = store.samples.iloc[store_rows(store, folds, fold)[1]]
-    seen = seen_ids(weights, rows.id, rows.group).ids
-    if not len(seen) or recipe.model.seen == 'mark': return list(seen)
-    raise RunError(f"{weights} was trained on {len(seen)} of the {len(rows)} validation rows of fold {fold}, such as {few(seen, 2)}: choose other weights or folds, "
+    seen = seen_ids(weights, rows.id, rows.group)
+    if not seen.ids or recipe.model.seen == 'mark': return seen
+    raise RunError(f"{weights} was trained on {len(seen.ids)} of the {len(rows)} validation rows of fold {fold}, such as {few(seen.ids, 2)}: choose other weights or folds, "
                    "or say model.seen=mark to train all the same and have the score marked as seen")
 
 # %% ../nbs/84_runs.ipynb #fit-fold
@@ -330,8 +330,10 @@ def train_fold(
 
     facts = dict(seed=run.recipe.train.seed + fold, device=str(learn.dls.device), plan=str(learn.model.plan), epochs=len(learn.history.rows),
                  train_seconds=time.time() - begun, peak_memory_mb=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss//1024)
-    filled = getattr(learn.model, 'filled', None)
-    write_json(path/'fold.json', facts | (dict(seen=len(seen)) if seen else {}) | (dict(filled=str(filled)) if filled else {}))
+    if seen.ids: facts['seen'] = len(seen.ids)
+    if not seen.known: facts['start_unknown'] = True
+    if learn.model.filled is not None: facts['filled'] = str(learn.model.filled)
+    write_json(path/'fold.json', facts)
     return path
 
 # %% ../nbs/84_runs.ipynb #predict-fold
@@ -414,12 +416,13 @@ def submit_run(
 # %% ../nbs/84_runs.ipynb #seen-facts
 def seen_facts(
     run:Run, # with trained folds
-) -> dict: # seen: folds whose validation rows the first weights knew; edited: files accepted as somebody edited them
+) -> dict: # seen: folds whose validation rows the first weights knew; start_unknown: folds whose first weights do not say; edited: files accepted as edited
     "What a reader of a score must know about it; empty where there is nothing to say"
     runs = run.members.values() or [run]
-    seen = [f'{r.path.name}/fold{k}' if run.members else k for r in runs for k in r.trained if read_json(r.fold(k)/'fold.json').get('seen')]
-    edited = sorted(run.manifest.get('accepted', {}))
-    return (dict(seen=seen) if seen else {}) | (dict(edited=edited) if edited else {})
+    folds = {f'{r.path.name}/fold{k}' if run.members else k: read_json(r.fold(k)/'fold.json') for r in runs for k in r.trained}
+    found = {o: [k for k,facts in folds.items() if facts.get(o)] for o in ('seen', 'start_unknown')}
+    found['edited'] = sorted(run.manifest.get('accepted', {}))
+    return {k: v for k,v in found.items() if v}
 
 # %% ../nbs/84_runs.ipynb #report-words
 def _report_words(run:Run, facts:dict) -> list[str]: # paragraphs
@@ -433,6 +436,7 @@ def _report_words(run:Run, facts:dict) -> list[str]: # paragraphs
         words.append(f"{facts['samples']} samples, {len(run.vocab)} classes, folds {run.trained} of {r.split.folds}; {r.model.arch} at {r.data.size} px, {r.train.epochs} epochs." + unscored)
     if len(run.trained) == 1: words.append("Only one fold was trained: its validation samples were cut by groups to score the thresholds, and the spread between folds is not known.")
     if 'seen' in known: words.append(f"SEEN: the weights that training began with knew validation rows of fold {few(known['seen'], show=str)}; this score is not honest.")
+    if 'start_unknown' in known: words.append("The weights that training began with do not say what they were trained on; if validation samples were among it, this score is too high.")
     if 'edited' in known: words.append(f"Edited by hand and accepted: {few(known['edited'], show=str)}; scores are of what was made before.")
     return words
 

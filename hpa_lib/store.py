@@ -134,7 +134,7 @@ def _with_readings(samples, reading):
 
 # %% ../nbs/22_store.ipynb #c-598ff18e
 def _read(refs, outs, reading, root=''):
-    "Put a sample into arrays {size: C x S x S}; {size: histograms}, its height and width, no error; or nothing, and why"
+    "Put a sample into arrays {size: C x S x S}; {size: histograms}, height and width, no error; or nothing, and why"
     row = {c: None if o is None else os.path.join(root, o) for c,o in refs.items()}
     try:
         planes = open_sample(row, reading.channels, reading.missing, reading.depth)
@@ -164,7 +164,8 @@ def _check_place(path, replacing):
     if not replacing:
         cure = "open it with Store, choose another name, or pass update=True (read what is new) or overwrite=True"
         raise StoreError(f"{path}: exists already; {cure}")
-    if not _described(path): raise StoreError(f"{path}: is no store of ours, so it will not be replaced; choose another name")
+    if not _described(path):
+        raise StoreError(f"{path}: is no store of ours, so it will not be replaced; choose another name")
 
 def _beside(path):
     "The folder to write to before the final name; raises `StoreError` where that is not possible"
@@ -252,11 +253,11 @@ def _take(i, taken, folders):
 
 def _decode(i, refs, reading, outs, folders, level, root=''):
     "Read picture `i` and write it into every folder; {size: what is known of it}"
-    notes = _note(refs, root)                                 # before it is read: what changes meanwhile counts as changed
+    notes = _note(refs, root)                             # before it is read: what changes meanwhile counts as changed
     hists, shape, error = _read(refs, outs, reading, root)
     facts = {}
     for s,folder in folders.items():
-        Path(_chunk(folder, i)).unlink(missing_ok=True)       # never written into: it may be a picture of another store too
+        Path(_chunk(folder, i)).unlink(missing_ok=True)   # never written into: it may be another store's picture too
         hist = None if error else hists[s]
         sums = moments(np.zeros((len(outs[s]), 256), np.int64) if error else hist)
         checksum = '' if error else _put(folder, i, outs[s], level)
@@ -288,10 +289,13 @@ def _compute(jobs, scheduler, workers, progress):
     tasks = [dask.delayed(partial(*job), pure=False)(dask_key_name=o) for o,job in zip(names, jobs)]
     if '://' not in scheduler:
         from dask.diagnostics import ProgressBar
-        with ProgressBar() if progress and tasks else nullcontext(): return list(dask.compute(*tasks, scheduler=scheduler, num_workers=workers))
+        with ProgressBar() if progress and tasks else nullcontext():
+            return list(dask.compute(*tasks, scheduler=scheduler, num_workers=workers))
     from distributed import Client, progress as bar
     try: client = Client(scheduler, timeout=20)
-    except OSError as e: raise StoreError(f"{scheduler}: no Dask scheduler answers there ({e}); start one with `dask scheduler`, and workers that see the same disk") from e
+    except OSError as e:
+        cure = "start one with `dask scheduler`, and workers that see the same disk"
+        raise StoreError(f"{scheduler}: no Dask scheduler answers there ({e}); {cure}") from e
     with client:
         futures = client.compute(tasks)
         if progress and tasks: bar(futures, notebook=False)
@@ -309,7 +313,8 @@ def _made(size, reading, level, hist, fingerprint):
     read = dict(missing=reading.missing, depth=reading.depth, fit=reading.fit, resize=resize)
     return dict(
         format=1, channels=channels, size=int(size), level=int(level), hist=hist.tolist(), fingerprint=fingerprint,
-        vocab=said['vocab'], reading=read | dict(rgb_plane_of={c: PLANE_OF.get(c) for c in channels}), full_reading=said,
+        vocab=said['vocab'], full_reading=said,
+        reading=read | dict(rgb_plane_of={c: PLANE_OF.get(c) for c in channels}),
         versions={o: version(o) for o in ('zarr', 'numpy', *_DECODERS)},
     )
 
@@ -333,22 +338,24 @@ def _table(samples, errors, shapes):
 
 # %% ../nbs/22_store.ipynb #taken-hist
 def _taken_hist(path, counts, ok, hist, workers):
-    "Histogram of pictures taken over from a store, whose rows occur `counts` times; `hist` is that of all of its pictures"
-    # The fewer of those that are in and those that make the difference
-    used, other = np.flatnonzero(counts), np.flatnonzero((counts != 1) & ok)
-    direct = len(used) <= len(other)
-    rows, times = (used, counts[used]) if direct else (other, counts[other] - 1)
-
-    # Unpacked, not decoded
-    size = zarr.open_array(path/'images', mode='r').shape[1:]
-    def add(part):
-        total, out = np.zeros_like(hist), np.empty(size, np.uint8)
-        for k in part:
-            _unpack(path, rows[k], out)
-            total += times[k] * histogram(out)
+    "Histogram of pictures taken over from a store: its rows occur `counts` times, `hist` is that of all of them"
+    shape = zarr.open_array(path/'images', mode='r').shape[1:]
+    def add(rows, times):
+        total, out = np.zeros_like(hist), np.empty(shape, np.uint8)
+        for k,n in zip(rows, times):
+            _unpack(path, k, out)
+            total += n * histogram(out)
         return total
-    with ThreadPoolExecutor(workers) as pool: parts = list(pool.map(add, np.array_split(np.arange(len(rows)), workers)))
-    return sum(parts) if direct else hist + sum(parts)
+    def summed(rows, times):
+        with ThreadPoolExecutor(workers) as pool:
+            return sum(pool.map(add, np.array_split(rows, workers), np.array_split(times, workers)))
+
+    # Those that make the difference, if they are fewer than those that are in, and not damaged
+    used, other = np.flatnonzero(counts), np.flatnonzero((counts != 1) & ok)
+    if len(other) < len(used):
+        try: return hist + summed(other, counts[other] - 1)
+        except StoreError: pass
+    return summed(used, counts[used])
 
 # %% ../nbs/22_store.ipynb #finish
 def _finish(folder, samples, rows, size, reading, how, old=None):
@@ -432,8 +439,9 @@ def _old(path, size, samples, reading, how):
 
     # Pictures of which nothing is known, or that others decoded
     if any(made['versions'].get(o) != version(o) for o in _DECODERS): return None
-    try: return _Old(path, made, pd.read_parquet(path/'pictures.parquet'), zarr.open_array(path/'sums', mode='r')[:])
+    try: table, sums = pd.read_parquet(path/'pictures.parquet'), zarr.open_array(path/'sums', mode='r')[:]
     except (OSError, ValueError): return None
+    return _Old(path, made, table, sums) if len(table) == len(sums) else None
 
 # %% ../nbs/22_store.ipynb #places
 def _identities(files):
@@ -461,7 +469,7 @@ def _in_place(old, size, samples, rows, files, places, reading, how):
     try: ids = pd.read_parquet(old.path/'samples.parquet', columns=['id']).id.tolist()
     except (OSError, ValueError): return False
     said = reading.to_dict()
-    if ids != samples.id.tolist() or (old.made['vocab'], old.made['full_reading']) != (said['vocab'], said): return False
+    if ids != samples.id.tolist() or old.made['full_reading'] != said: return False
 
     # What could not be read, tried again
     bad = np.flatnonzero(places != np.arange(len(places)))
@@ -543,9 +551,8 @@ def _key(rows, sizes, level, olds):
     for refs,r in rows: hashed.update(json.dumps([refs, *(getattr(r, o) for o in _OWN)], default=str).encode())
     return hashed.hexdigest()
 
-def _plan(olds, files, notes):
+def _plan(olds, places, notes):
     "For each row what is known of it in stores it can be taken from, {size: facts}; None where it must be decoded"
-    places = {s: _places(o, files) for s,o in olds.items()}
     facts = {s: list(o.table[['checksum', 'height', 'width']].itertuples(index=False)) for s,o in olds.items()}
     def known(s, k, i):
         shape, where = (int(facts[s][k].height), int(facts[s][k].width)), olds[s].path.resolve()
@@ -554,7 +561,7 @@ def _plan(olds, files, notes):
     def row(i):
         at = {s: p[i] for s,p in places.items()}
         return {s: known(s, k, i) for s,k in at.items()} if at and min(at.values()) >= 0 else None
-    return places, [row(i) for i in range(len(files))]
+    return [row(i) for i in range(len(notes))]
 
 def _work(samples, paths, rows, reading, olds, plan, how):
     "Decode and take over into folders beside the stores, then put them in their places; how many pictures were decoded"
@@ -563,7 +570,7 @@ def _work(samples, paths, rows, reading, olds, plan, how):
     folders = {s: _beside(o) for s,o in paths.items()}
     key = _key(rows, sizes, how.level, olds)
     done = [_begin(f, key, rows, (len(rows), len(channels), s, s), how.level) for s,f in folders.items()]
-    n = min(16, max(1, len(rows)//32))                        # by the table alone, so that a resumed pack has the same jobs
+    n = min(16, max(4, len(rows)//32))                    # by the table alone: a resumed pack has the same jobs
     starts = [i for i in range(0, len(rows), n) if not all(i in o for o in done)]
 
     # Is there room?
@@ -585,24 +592,24 @@ def _work(samples, paths, rows, reading, olds, plan, how):
 def _pack(samples, paths, reading, how):
     "Pack into several stores {size: path} at once"
     # What there is
-    paths, how = {int(s): Path(o) for s,o in paths.items()}, replace(how, workers=how.workers or min(os.cpu_count() or 1, 16))
+    paths = {int(s): Path(o) for s,o in paths.items()}
+    how = replace(how, workers=how.workers or min(os.cpu_count() or 1, 16))
     for o in paths.values(): _check_place(o, how.overwrite or how.update)
     rows = _with_readings(samples, reading)
     olds = {s: _old(o, s, samples, reading, how) for s,o in paths.items()} if how.update else {}
     if None in olds.values(): olds = {}                       # what one of them lacks is decoded for all
-    places, plan, files = {}, [None]*len(rows), None
-    if olds:
-        notes = [_note(refs) for refs,_ in rows]
-        files = _files(rows, notes)
-        places, plan = _plan(olds, files, notes)
+    notes = [_note(refs) if olds else None for refs,_ in rows]
+    files = _files(rows, notes) if olds else None
+    places = {s: _places(o, files) for s,o in olds.items()}
 
     # The tables alone, or all of it
     decoded = 0
     try:
         if olds and all(_in_place(o, s, samples, rows, files, places[s], reading, how) for s,o in olds.items()):
             for o in olds.values(): _retable(o, samples)
-            for o in paths.values(): shutil.rmtree(o.with_name(f'.{o.stem}.partial'), ignore_errors=True)
-        else: decoded = _work(samples, paths, rows, reading, olds, plan, how)
+            for o in paths.values():
+                for left in ('partial', 'journal'): shutil.rmtree(o.with_name(f'.{o.stem}.{left}'), ignore_errors=True)
+        else: decoded = _work(samples, paths, rows, reading, olds, _plan(olds, places, notes), how)
     except OSError as e:
         cure = "is there room on the disk? The same call will go on from here"
         raise StoreError(f"{next(iter(paths.values()))}: writing failed ({e}); {cure}") from e
@@ -675,7 +682,8 @@ class Store:
         facts = ('status', 'error', 'height', 'width', 'fit')
         self._packed = self.samples[[o for o in facts if o in self.samples]]
         self.ok = (self._packed.status == 'ok').to_numpy()
-        self.channels, self.size, self.fingerprint = tuple(self.made['channels']), self.made['size'], self.made['fingerprint']
+        self.channels, self.size = tuple(self.made['channels']), self.made['size']
+        self.fingerprint = self.made['fingerprint']
         self.hist = np.array(self.made['hist'])
         self.mean, self.std = mean_std(moments(self.hist), int(self.hist[0].sum()))
     def __len__(self): return len(self.ok)
@@ -777,7 +785,8 @@ def check(self:Store) -> Store: # the same store
     sums = zarr.open_array(self.path/'sums', mode='r')[:]
     found = [_unpack(self.path, i, out) if o else '' for i,o in enumerate(self.ok)]
     if _fingerprint(load_samples(self.path/'samples.parquet').id, found, sums) != self.fingerprint:
-        raise StoreError(f"{self.path}: ids or pictures are not those that were packed; pack again, with overwrite=True")
+        what = "ids or pictures are not those that were packed"
+        raise StoreError(f"{self.path}: {what}; pack again, with overwrite=True")
     return self
 
 # %% ../nbs/22_store.ipynb #estimate

@@ -234,6 +234,8 @@ def match_classes(
     ours:Sequence[str], # names of the network's classes, in order
 ) -> Tensor: # ours x F, or ours
     "Rows of a last layer by the names of its classes; classes that the weights lack keep the network's"
-    if rows.shape[1:] != fresh.shape[1:]: raise ModelError(f"a last layer over {tuple(rows.shape[1:])} features has no rows for one over {tuple(fresh.shape[1:])}: take the same head")
+    if rows.shape[1:] != fresh.shape[1:]:
+        sizes = f"a last layer over {tuple(rows.shape[1:])} features has no rows for one over {tuple(fresh.shape[1:])}"
+        raise ModelError(f"{sizes}: take the same head")
     where = {name: i for i,name in enumerate(theirs)}
     return torch.stack([rows[where[o]].to(fresh) if o in where else fresh[i] for i,o in enumerate(ours)])
