@@ -1,7 +1,5 @@
-"From pictures to proven folds by the commands alone, each in its own process."
+"From pictures to proven folds by the commands alone; what one process wrote another reads."
 import http.server
-import subprocess
-import sys
 import threading
 from functools import partial
 from pathlib import Path
@@ -10,20 +8,13 @@ import numpy as np
 import pandas as pd
 import pytest
 import tifffile
+from commands import alone, hpa
 from PIL import Image
 
 from hpa_lib.samples import RGBY, load_samples, read_samples
 from hpa_lib.images import read_sample
 from hpa_lib.store import Store
 from hpa_lib.synth import make_atlas
-
-
-def hpa(*words, status=0, cwd=None) -> str:
-    "Run `hpa`, ask for its status, give what it printed"
-    done = subprocess.run([sys.executable, "-m", "hpa_lib", *map(str, words)], capture_output=True, text=True, cwd=cwd)
-    assert done.returncode == status, done.stdout + done.stderr
-    assert "Traceback" not in done.stderr
-    return done.stdout + done.stderr
 
 
 @pytest.fixture(scope="module")
@@ -47,16 +38,16 @@ def public(atlas):
 
 @pytest.mark.slow
 def test_from_pictures_to_proven_folds(atlas, public):
-    hpa("pack", public / "public", "--table", public / "public.csv", "--yellow", "R", "--out", public / "p.zarr", "--size", 48, 32, "--quiet")
+    alone("pack", public / "public", "--table", public / "public.csv", "--yellow", "R", "--out", public / "p.zarr", "--size", 48, 32, "--quiet")
     assert [Store(public / f"p-{s}.zarr").size for s in (48, 32)] == [48, 32]
     assert Store(public / "p-48.zarr").samples.yellow.str.endswith("#R").all()
     Store(public / "p-48.zarr").samples.drop(columns=["status", "error", "height", "width"]).to_parquet(public / "p.parquet")
-    text = hpa("duplicates", atlas, public / "p.parquet", "--out", public / "twins.csv", "--tied", public / "tied.parquet", "--gallery", public / "g.png", "--quiet")
+    text = alone("duplicates", atlas, public / "p.parquet", "--out", public / "twins.csv", "--tied", public / "tied.parquet", "--gallery", public / "g.png", "--quiet")
     assert "12 pairs among 72 samples, in 12 twin groups" in text
     assert len(pd.read_csv(public / "twins.csv")) == 12 and Image.open(public / "g.png").size[0] > 300
     tied = load_samples(public / "tied.parquet")
     assert len(tied) == 72 and tied.twin.notna().sum() == 24
-    text = hpa("folds", public / "tied.parquet", "--n", 3, "--train-only", "hpav18", "--out", public / "folds.csv")
+    text = alone("folds", public / "tied.parquet", "--n", 3, "--train-only", "hpav18", "--out", public / "folds.csv")
     assert "no group is in two folds" in text and "72 samples" in text
     assert "no group is cut" in hpa("leaks", public / "tied.parquet", public / "folds.csv")
     tied.assign(fold=np.arange(72) // 3 % 3).rename(columns=dict(id="Id"))[["Id", "fold"]].to_csv(public / "theirs.csv", index=False)
@@ -65,7 +56,7 @@ def test_from_pictures_to_proven_folds(atlas, public):
     hpa("pack", public / "tied.parquet", "--out", public / "all.zarr", "--size", 48, "--quiet")
     assert len(Store(public / "all.zarr")) == 72
     assert "in 12 twin groups" in hpa("duplicates", public / "all.zarr", "--out", public / "again.csv", "--quiet")
-    run = hpa("train", public / "all.zarr", "--run", public / "run", "--folds", public / "folds.csv", "--quiet", "--classes", "0 25",
+    run = alone("train", public / "all.zarr", "--run", public / "run", "--folds", public / "folds.csv", "--quiet", "--classes", "0 25",
               "--set", "train.epochs=1", "train.bs=16", "model.hidden=32", "views.names=none", "split.folds=3")
     assert "60 samples, folds [0, 1, 2]" in run                        # the public atlas trains, and is never scored
 

@@ -1,24 +1,15 @@
 "Decisions on anybody's probabilities, by the commands alone."
 import json
-import subprocess
-import sys
 
 import numpy as np
 import pandas as pd
 import pytest
+from commands import alone, hpa
 
 from hpa_lib.labels import HPA28
 from hpa_lib.submit import read_submission
 
 pytestmark = pytest.mark.slow
-
-
-def hpa(*words, status=0) -> str:
-    "Run `hpa`, ask for its status, give what it printed"
-    done = subprocess.run([sys.executable, "-m", "hpa_lib", *map(str, words)], capture_output=True, text=True)
-    assert done.returncode == status, done.stdout + done.stderr
-    assert "Traceback" not in done.stderr
-    return done.stdout + done.stderr
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +34,7 @@ def test_decide_and_submit(files):
     assert "300 samples with known labels" in text and "nested" in text and "95 % interval" in text
     facts = json.loads((files / "d.json").read_text())
     assert facts["fallbacks"] == [.2, "argmax"] and facts["cap"] == 5 and facts["calibration"]["method"] == "platt" and facts["scores"]["nested"] > .4
-    text = hpa("submit", files / "a.parquet", "--decision", files / "d.json", "--sample", files / "sample.csv", "--out", files / "sub.csv")
+    text = alone("submit", files / "a.parquet", "--decision", files / "d.json", "--sample", files / "sample.csv", "--out", files / "sub.csv")
     assert "400 rows" in text
     labels = read_submission(files / "sub.csv")
     assert labels.index.tolist() == pd.read_csv(files / "sample.csv").Id.tolist() and labels.map(len).between(1, 5).all()
@@ -83,7 +74,7 @@ def test_blend_matches_rows_by_id(files):
 def test_mistakes_are_named(files):
     assert "--labels" in hpa("decide", files / "a.parquet", status=2)
     assert "ids" in hpa("decide", files / "b.npy", "--labels", files / "train.csv", status=2)
-    assert "known are" in hpa("decide", files / "a.parquet", "--labels", files / "train.csv", "--rule", "best", "--out", files / "x.json", status=2)
+    assert "no rule is called 'best'; known are fixed, single, exact" in hpa("decide", files / "a.parquet", "--labels", files / "train.csv", "--rule", "best", "--out", files / "x.json", status=2)
     assert "two tables or more" in hpa("blend", files / "a.parquet", status=2)
     assert "--decision" in hpa("submit", files / "a.parquet", status=2)
     (files / "other.csv").write_text("Id,Target\nzzz,0\n")

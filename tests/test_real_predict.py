@@ -1,7 +1,7 @@
 "`hpa pack`, `train` and `predict` on real pictures: a test of formats and of the way through the house, not of biology."
 import pandas as pd
 import pytest
-from test_cli import hpa
+from commands import hpa
 
 from hpa_lib.blend import Blend
 from hpa_lib.bundle import Bundle, Member, save_members
@@ -38,7 +38,7 @@ def test_fields_and_full_size_formats(bundle, real, tmp_path, folder, ids):
 
 @pytest.mark.slow
 def test_one_channel_is_refused_and_may_be_allowed(bundle, real, tmp_path):
-    text = hpa('predict', bundle, real/'formats/one_channel', '--out', tmp_path/'p.csv', '--quiet', ok=False)
+    text = hpa('predict', bundle, real/'formats/one_channel', '--out', tmp_path/'p.csv', '--quiet', status=2)
     assert '00822d20-bbc1-11e8-b2bb-ac1f6b6435d0' in text and 'yellow' in text and not (tmp_path/'p.csv').exists()
     said = hpa('predict', bundle, real/'formats/one_channel', '--out', tmp_path/'p.csv', '--quiet', '--allow-missing')
     assert "with missing='allow', those of the training were read with missing='error'" in said

@@ -108,7 +108,7 @@ def toys(stores, tmp_path_factory):
             m.setattr(hpa_lib.training, 'rgby_model', Toy)
             if name == 'resnet50_rgb': m.setattr(hpa_lib.training, 'MacroF1', Scripted)
             else: r.train.stop_after = None
-            m.setattr(hpa_lib.runs, 'recipe_callbacks', lambda t: [*recipe_callbacks(t), Spy()])
+            m.setattr(hpa_lib.runs, 'recipe_callbacks', lambda t, start=None: [*recipe_callbacks(t, start), Spy()])
             learn = fit_fold(stores.of(r), stores.folds(r), 0, r, tmp_path_factory.mktemp(f'toy_{name}'), progress=False)
         made[name] = learn
         return learn

@@ -12,7 +12,6 @@ from hpa_lib.graph import run_recipe
 from hpa_lib.labels import HPA28
 from hpa_lib.recipes import load_recipe
 from hpa_lib.runs import fold_weights, recipe_vocab
-from hpa_lib.store import Store
 from hpa_lib.submit import read_submission
 from hpa_lib.synth import make_atlas
 
@@ -51,12 +50,13 @@ def test_from_pictures_to_submission(atlas, tmp_path, name):
     case, sample = RECIPES[name], atlas/'sample_submission.csv'
     recipe = load_recipe(name, case['changes'], scale='small')
     run = run_recipe(recipe, atlas, tmp_path/'run', sample=sample, progress=False)
-    vocab = recipe_vocab(recipe, Store(run.path/'pictures.zarr'))
-    names = vocab.names
+    names = run.vocab.names
+    said = run.recipe.model_copy(update=dict(source=[], submit=recipe.submit))
     ids, asked = pd.read_csv(sample).Id.tolist(), pd.read_csv(atlas/'train.csv').Id
 
-    assert run.done == [0, 1] and run.recipe == recipe and set(names) == set(recipe.data.classes or HPA28) and len(names) == (10 if name == 'z2g' else 28)
-    assert Store(run.path/'pictures.zarr').channels == tuple(recipe.data.channels) and len(recipe.data.channels) == (3 if name in ('resnet50_rgb', 'z2g') else 4)
+    assert run.done == [0, 1] and said == recipe and recipe_vocab(recipe, run.store).names == names and set(names) == set(recipe.data.classes or HPA28) and len(names) == (10 if name == 'z2g' else 28)
+    assert run.recipe.submit.sample == str(sample) and [o.path for o in run.recipe.source] == [str(atlas)]
+    assert run.store.channels == tuple(recipe.data.channels) and run.store.size == recipe.data.size and len(recipe.data.channels) == (3 if name in ('resnet50_rgb', 'z2g') else 4)
     for k in run.done:
         assert len(fold_weights(run.fold(k))) == (2 if name == 'z2g' else 1) and len(run.history(k)) == recipe.train.epochs
         logs = [pd.read_parquet(run.fold(k)/f'logs/epoch_000_{o}.parquet') for o in ('train', 'valid')]
