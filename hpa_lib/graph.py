@@ -379,7 +379,6 @@ def _pictures_of(samples:pd.DataFrame, name:str) -> Files: # the files that a sa
 def _source_inputs(source:Source) -> tuple: # what reading a source depends on
     path, kind = Path(source.path), source_kind(source.path, source.reading)
     tables = tuple(Path(o) for o in (source.reading.table, source.reading.groups) if o)
-    if kind == 'labels': raise GraphError(f"{path} is a table of labels without pictures: give the pictures, and the table as their labels (table=; at a terminal --table)")
     if kind in ('samples', 'references'): return path, _pictures_of(source.read(), path.name), *tables
     return path, *tables
 
@@ -482,6 +481,8 @@ def _work(recipe:Recipe|str, pictures, path, vocab=None, sample=None, progress=T
         w.vocab = Vocab(**next(iter(w.members().values())).manifest['vocab'])
         return w
     if not recipe.source: raise GraphError("nothing says what is read: give a folder, a table or a store, or a recipe with [[source]] tables")
+    bare = [o.path for o in w.sources if source_kind(o.path, o.reading) == 'labels']
+    if bare: raise GraphError(f"{bare[0]} is a table of labels without pictures: give the pictures, and the table as their labels (table=; at a terminal --table)")
 
     # what the sources agree in
     settled = [settle(o.path, o.reading) for o in w.sources]
