@@ -59,12 +59,12 @@ def recipe_part(
 # %% ../nbs/86_graph.ipynb #with-sources
 def with_sources(
     recipe:Recipe, # all settings
-    pictures:str|Path|Source|Iterable|None=None, # a folder, table, store or `Source`, or several; None: those of the recipe
+    pictures:str|Path|Source|Store|Iterable|None=None, # a folder, table, store or `Source`, or several; None: those of the recipe
     vocab:Vocab|str|None=None, # what label codes mean, for all that do not say it; None: as the source has it
 ) -> Recipe: # the same recipe with its sources, their paths whole
     "Say what is read"
     if pictures is None: given = recipe.source
-    else: given = [pictures] if isinstance(pictures, (str, Path, Source)) else list(pictures)
+    else: given = [pictures] if isinstance(pictures, (str, Path, Source, Store)) else list(pictures)
     found = [_settings(o) for o in given]
     if vocab is not None: found = [o if o.vocab is not None else o.model_copy(update=dict(vocab=_vocab_words(vocab))) for o in found]
     return recipe.model_copy(update=dict(source=found))
@@ -72,6 +72,7 @@ def with_sources(
 def _settings(o):
     "A source as the recipe writes it"
     def whole(path): return None if path is None else os.path.abspath(path)
+    if isinstance(o, Store): o = o.path
     if isinstance(o, (str, Path)): return SourceSettings(path=whole(o))
     if isinstance(o, Source):
         facts = {k: v for k,v in o.reading.to_dict().items() if k != 'channels' and v is not None}
