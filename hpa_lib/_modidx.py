@@ -262,6 +262,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                              'hpa_lib.cli._name': ('cli.html#_name', 'hpa_lib/cli.py'),
                              'hpa_lib.cli._new_pictures': ('cli.html#_new_pictures', 'hpa_lib/cli.py'),
                              'hpa_lib.cli._nothing_said': ('cli.html#_nothing_said', 'hpa_lib/cli.py'),
+                             'hpa_lib.cli._option': ('cli.html#_option', 'hpa_lib/cli.py'),
                              'hpa_lib.cli._ranking': ('cli.html#_ranking', 'hpa_lib/cli.py'),
                              'hpa_lib.cli._run_of': ('cli.html#_run_of', 'hpa_lib/cli.py'),
                              'hpa_lib.cli._say_rows': ('cli.html#_say_rows', 'hpa_lib/cli.py'),

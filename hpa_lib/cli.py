@@ -56,9 +56,11 @@ def said_sources(
         mine = {k: v for k,v in said.items() if k in able}
         found.append(Source(str(path), Reading().said(**mine)))
         used |= set(mine)
-    unused = [f"--{'allow-missing' if o == 'missing' else o}" for o in said if o not in used]
+    unused = [_option(o) for o in said if o not in used]
     if unused: raise ReadingError(f"{', '.join(unused)}: none of {few(paths, 3, str)} is read with it; leave it out, or see what kind of source that is")
     return found
+
+def _option(name): return '--allow-missing' if name == 'missing' else f'--{name}' # as it is said at a terminal
 
 def _store(path):
     from hpa_lib.store import Store
@@ -81,6 +83,8 @@ def engine_options(
 ) -> dict: # keyword arguments of `run_recipe`
     "What can be said of a run, whatever it is called by"
     return dict(fold=fold, folds=folds, duplicates=duplicates, sample=sample, from_best=from_best, accept=accept or (), only=only, progress=not quiet)
+
+reading_options.__delwrap__ = engine_options # where the help of `hpa run`, which delegates to both, finds what these options are
 
 # %% ../nbs/90_cli.ipynb #c-engine
 def _engine(recipe, sources, path, plan=False, draw=None, **options):
@@ -142,7 +146,7 @@ def _split(kwargs):
 def _nothing_said(reading):
     "Options of reading belong to pictures that are named on the same line"
     said = reading_options(**reading)
-    if said: raise ValueError(f"--{next(iter(said))}: options of reading go with --pictures; the recipe says itself how its sources are read")
+    if said: raise ValueError(f"{_option(next(iter(said)))}: options of reading go with --pictures; the recipe says itself how its sources are read")
 
 # %% ../nbs/90_cli.ipynb #c-atlas-table
 def _atlas_table(root, n, data, seed=0, quiet=False):
@@ -377,7 +381,7 @@ def _labelled(samples, run, classes, reading):
 @delegates(reading_options)
 def leaks(
     samples:str, # a store, a folder as for `hpa pack`, or a table (.parquet, .csv)
-    folds:Annotated[str, dict(nargs='?')]=None, # CSV or parquet of id (or Id) and fold, anybody's; default: those of --run
+    folds:Annotated[str, dict(opt=False, nargs='?')]=None, # CSV or parquet of id (or Id) and fold, anybody's; default: those of --run
     run:str=None, # run folder: its twins are tied together; folds that cut nothing are handed to it
     by:str='group', # what must not be cut
     **kwargs
@@ -427,7 +431,7 @@ def _new_pictures(bundle, path, part, options):
         raise ReadingError(f"--channels {said['channels']}: this bundle reads {','.join(bundle.channels)}; leave it out")
     pixels = {k: said[k] for k in ('depth', 'fit', 'missing') if k in said}
     if Path(path).suffix == '.zarr':
-        if set(said) - {'channels', 'vocab'}: raise ReadingError(f"{path} is packed already; {few((f'--{o}' for o in said), show=str)} can only be said of pictures")
+        if set(said) - {'channels', 'vocab'}: raise ReadingError(f"{path} is packed already; {few(map(_option, said), show=str)} can only be said of pictures")
         return _store(path), {}
 
     # as in training, as far as this kind of source can be read so; labels are not asked for
@@ -689,7 +693,7 @@ def _submit_tables(probs, decision, sample, ids, known, twins, shift, reduce, vo
     write_submission(out, labels.index, labels, codes, sample)
     if sample: check_submission(out, sample, codes, empty=True)
     _say_rows(out, codes)
-    return out, codes
+    return codes, out
 
 # %% ../nbs/90_cli.ipynb #bundle-cmd
 def bundle_cmd(

@@ -59,12 +59,12 @@ def recipe_part(
 # %% ../nbs/86_graph.ipynb #with-sources
 def with_sources(
     recipe:Recipe, # all settings
-    pictures:str|Path|Source|Iterable|None=None, # a folder, table, store or `Source`, or several; None: those of the recipe
+    pictures:str|Path|Source|Store|Iterable|None=None, # a folder, table, store or `Source`, or several; None: those of the recipe
     vocab:Vocab|str|None=None, # what label codes mean, for all that do not say it; None: as the source has it
 ) -> Recipe: # the same recipe with its sources, their paths whole
     "Say what is read"
     if pictures is None: given = recipe.source
-    else: given = [pictures] if isinstance(pictures, (str, Path, Source)) else list(pictures)
+    else: given = [pictures] if isinstance(pictures, (str, Path, Source, Store)) else list(pictures)
     found = [_settings(o) for o in given]
     if vocab is not None: found = [o if o.vocab is not None else o.model_copy(update=dict(vocab=_vocab_words(vocab))) for o in found]
     return recipe.model_copy(update=dict(source=found))
@@ -72,6 +72,7 @@ def with_sources(
 def _settings(o):
     "A source as the recipe writes it"
     def whole(path): return None if path is None else os.path.abspath(path)
+    if isinstance(o, Store): o = o.path
     if isinstance(o, (str, Path)): return SourceSettings(path=whole(o))
     if isinstance(o, Source):
         facts = {k: v for k,v in o.reading.to_dict().items() if k != 'channels' and v is not None}
@@ -379,7 +380,6 @@ def _pictures_of(samples:pd.DataFrame, name:str) -> Files: # the files that a sa
 def _source_inputs(source:Source) -> tuple: # what reading a source depends on
     path, kind = Path(source.path), source_kind(source.path, source.reading)
     tables = tuple(Path(o) for o in (source.reading.table, source.reading.groups) if o)
-    if kind == 'labels': raise GraphError(f"{path} is a table of labels without pictures: give the pictures, and the table as their labels (table=; at a terminal --table)")
     if kind in ('samples', 'references'): return path, _pictures_of(source.read(), path.name), *tables
     return path, *tables
 
@@ -482,6 +482,8 @@ def _work(recipe:Recipe|str, pictures, path, vocab=None, sample=None, progress=T
         w.vocab = Vocab(**next(iter(w.members().values())).manifest['vocab'])
         return w
     if not recipe.source: raise GraphError("nothing says what is read: give a folder, a table or a store, or a recipe with [[source]] tables")
+    bare = [o.path for o in w.sources if source_kind(o.path, o.reading) == 'labels']
+    if bare: raise GraphError(f"{bare[0]} is a table of labels without pictures: give the pictures, and the table as their labels (table=; at a terminal --table)")
 
     # what the sources agree in
     settled = [settle(o.path, o.reading) for o in w.sources]
