@@ -58,6 +58,8 @@ def test_one_value_is_said_once(command, option, action, capsys):
         with pytest.raises(SystemExit) as e: parser(command).parse_args([*needed(command), *many, *again])
         assert e.value.code == 2 and f'{option} is said twice, and takes one value' in capsys.readouterr().err
     assert vars(parser(command).parse_args([*needed(command), *many]))[action.dest] == (action.type or str)(word)     # a parser forgets what it was told
+    with pytest.raises(SystemExit): parser(command).parse_args([*needed(command), option])
+    assert f'argument {option}: expected one argument' in capsys.readouterr().err
 
 
 @pytest.mark.parametrize('command,option,action', **named(MANY))

@@ -5,17 +5,18 @@ import re
 import shutil
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 import pytest
 from fastai.callback.core import Callback
 
 from hpa_lib.bundle import Bundle
 from hpa_lib.decide import fit_decision
-from hpa_lib.graph import GraphError, recipe_steps, run_recipe
-from hpa_lib.recipes import load_recipe
+from hpa_lib.graph import GraphError, recipe_steps, run_recipe, with_sources
+from hpa_lib.reading import Reading
+from hpa_lib.recipes import load_recipe, save_recipe
 from hpa_lib.runs import Run, RunError, bundle_run, decide_run, report_run, submit_run
 from hpa_lib.samples import load_samples, read_samples, save_samples
+from hpa_lib.sources import Source
 from hpa_lib.steps import StepError, plan
 from hpa_lib.store import Store, pack
 from hpa_lib.submit import read_submission
@@ -163,7 +164,26 @@ def test_the_saved_recipe_alone_repeats_the_run(root, tmp_path, capsys):
     assert (again.path/'submission.csv').read_bytes() == (root/'run/submission.csv').read_bytes()
 
 
-class Epochs(Callback):
+def test_sources_are_saved_as_they_were_said(tmp_path, monkeypatch):
+    "Every option of reading, whole paths, and what nobody said; read from elsewhere they are the same sources"
+    monkeypatch.chdir(tmp_path)
+    channels = ('red', 'green', 'blue', 'yellow')
+    scope = Reading(channels, ['Cilium', 'Basal body'], '12', 'crop', 'allow', '{plate}/{well}_{channel}.tif', names='tub=red,gfp=green', table='labels.csv', groups='groups.csv')
+    planes = Reading(channels, ['Cilium', 'Basal body'], pattern='{id}.tif', planes=dict(red='MT', green='1', blue='2', yellow='3'))
+    said = [Source('scope', scope, 'ours', True), Source(str(tmp_path/'planes'), planes), Source('public', Reading(channels, table='hpa.csv', yellow='RG'))]
+    r = with_sources(recipe(), said)
+    (tmp_path/'away').mkdir()
+    save_recipe(r, tmp_path/'away/r.toml')
+    monkeypatch.chdir(tmp_path/'away')
+    again = load_recipe(tmp_path/'away/r.toml')
+    assert again == r and with_sources(again) == r and unsaid(again) == recipe()
+    for was,now in zip(said, (o.source(channels) for o in again.source), strict=True):
+        assert (now.path, now.name, now.train_only) == (str(tmp_path/Path(was.path).name), was.name, was.train_only)
+        for o in ('vocab', 'depth', 'fit', 'missing', 'pattern', 'planes', 'names', 'yellow'): assert getattr(now.reading, o) == getattr(was.reading, o), o
+        for o in ('table', 'groups'): assert getattr(now.reading, o) == (getattr(was.reading, o) and str(tmp_path/getattr(was.reading, o))), o
+
+
+class Witness(Callback):
     "Which folds trained, and for how many epochs"
     seen = {}
     def after_epoch(self): self.seen.setdefault(Path(self.learn.path).name, []).append(self.epoch)
@@ -173,10 +193,10 @@ def test_callbacks_of_a_notebook(root, tmp_path):
     "They are called in every fold and named; a fold that would train without them is refused until that is said"
     def go(*changes, **how): return run_recipe(recipe('train.log=false', *changes), root/'samples.parquet', tmp_path/'run', progress=False, **how)
     def why(): return plan(recipe_steps(recipe('train.log=false'), root/'samples.parquet', tmp_path/'run'), tmp_path/'run').why
-    name = f'{Epochs.__module__}.Epochs'
-    Epochs.seen.clear()
-    go(cbs=[Epochs()], fold=[0])
-    assert Epochs.seen == dict(fold0=[0]) and json.loads((tmp_path/'run/given/callbacks.json').read_text()) == [name]
+    name = f'{Witness.__module__}.Witness'
+    Witness.seen.clear()
+    go(cbs=[Witness()], fold=[0])
+    assert Witness.seen == dict(fold0=[0]) and json.loads((tmp_path/'run/given/callbacks.json').read_text()) == [name]
     records = json.loads((tmp_path/'run/steps.json').read_text())['steps']
     assert records['train0']['settings']['callbacks'] == [name]
     # without a word about them the trained fold stands, and another one is refused
@@ -185,12 +205,12 @@ def test_callbacks_of_a_notebook(root, tmp_path):
     assert (tmp_path/'run/fold0/model.safetensors').stat().st_mtime_ns == was and why()['train0'] == ''
     with pytest.raises(GraphError, match=f'fold 1 is to be trained with the callbacks {name}: give them again .cbs=., or say cbs=.. to train without'): go()
     assert not (tmp_path/'run/fold1').exists()
-    go(cbs=[Epochs()])
-    assert Epochs.seen == dict(fold0=[0], fold1=[0]) and (tmp_path/'run/fold0/model.safetensors').stat().st_mtime_ns == was
+    go(cbs=[Witness()])
+    assert Witness.seen == dict(fold0=[0], fold1=[0]) and (tmp_path/'run/fold0/model.safetensors').stat().st_mtime_ns == was
     # a changed setting trains again, which is refused too; said, it trains both folds without them
     with pytest.raises(GraphError, match='fold 0 is to be trained with the callbacks'): go('train.lr=0.02')
     go(cbs=(), fold=[0])
-    assert Epochs.seen == dict(fold0=[0], fold1=[0]) and (tmp_path/'run/fold0/model.safetensors').stat().st_mtime_ns != was
+    assert Witness.seen == dict(fold0=[0], fold1=[0]) and (tmp_path/'run/fold0/model.safetensors').stat().st_mtime_ns != was
     assert json.loads((tmp_path/'run/given/callbacks.json').read_text()) == [] and why()['train0'] == ''
     assert 'callbacks' in why()['train1']
 
