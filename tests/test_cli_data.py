@@ -49,9 +49,9 @@ def test_from_pictures_to_proven_folds(atlas, public):
     assert len(tied) == 72 and tied.twin.notna().sum() == 24
     text = alone("folds", public / "tied.parquet", "--n", 3, "--train-only", "hpav18", "--out", public / "folds.csv")
     assert "no group is in two folds" in text and "72 samples" in text
-    assert "no group is cut" in hpa("leaks", public / "tied.parquet", "--folds", public / "folds.csv")
+    assert "no group is cut" in hpa("leaks", public / "tied.parquet", public / "folds.csv")
     tied.assign(fold=np.arange(72) // 3 % 3).rename(columns=dict(id="Id"))[["Id", "fold"]].to_csv(public / "theirs.csv", index=False)
-    text = hpa("leaks", public / "tied.parquet", "--folds", public / "theirs.csv", status=1)
+    text = hpa("leaks", public / "tied.parquet", public / "theirs.csv", status=1)
     assert "groups are cut" in text and "of the validation rows have their twin in training" in text
     hpa("pack", public / "tied.parquet", "--out", public / "all.zarr", "--size", 48, "--quiet")
     assert len(Store(public / "all.zarr")) == 72
@@ -99,4 +99,4 @@ def test_download_from_a_server(public, tmp_path):
 def test_tables_alone_make_folds(real, tmp_path):
     text = hpa("folds", real / "tables/hpav18.csv.gz", "--out", tmp_path / "f.parquet")
     assert "74606 samples; every class within 5 %" in text and "no antibody is in two folds" in text
-    assert "no group is cut" in hpa("leaks", real / "tables/hpav18.csv.gz", "--folds", tmp_path / "f.parquet")
+    assert "no group is cut" in hpa("leaks", real / "tables/hpav18.csv.gz", tmp_path / "f.parquet")

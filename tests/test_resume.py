@@ -21,7 +21,8 @@ from hpa_lib.data import store_dls
 from hpa_lib.models import save_model
 from hpa_lib.recipes import load_recipe
 from hpa_lib.resume import Checkpoint, ResumeError, SteerByHand, from_best, steer
-from hpa_lib.runs import predict_fold, start_run, train_fold
+from hpa_lib.graph import start_run
+from hpa_lib.runs import predict_fold, train_fold
 from hpa_lib.samples import read_samples
 from hpa_lib.store import pack
 from hpa_lib.training import rgby_learner
