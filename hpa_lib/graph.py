@@ -421,7 +421,8 @@ def _note_callbacks(w:_Work) -> None:
         file.parent.mkdir(parents=True, exist_ok=True)
         write_json(file, callback_names(w.cbs))
     elif w.cbs is None and noted:
-        todo = [k for k in w.trained if plan(_all_steps(w), w.path).status[f'train{k}'] != 'done']
+        status = plan(_all_steps(w), w.path).status
+        todo = [k for k in w.trained if status[f'train{k}'] != 'done']
         if todo: raise GraphError(f"fold {todo[0]} is to be trained with the callbacks {few(noted, show=str)}: give them again (cbs=), or say cbs=() to train without")
 
 # %% ../nbs/86_graph.ipynb #c-ad489441
