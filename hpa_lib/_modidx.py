@@ -910,6 +910,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                'hpa_lib.steps._Graph': ('steps.html#_graph', 'hpa_lib/steps.py'),
                                'hpa_lib.steps._Graph.__init__': ('steps.html#_graph.__init__', 'hpa_lib/steps.py'),
                                'hpa_lib.steps._Graph._inputs': ('steps.html#_graph._inputs', 'hpa_lib/steps.py'),
+                               'hpa_lib.steps._Graph.called': ('steps.html#_graph.called', 'hpa_lib/steps.py'),
                                'hpa_lib.steps._Graph.edited': ('steps.html#_graph.edited', 'hpa_lib/steps.py'),
                                'hpa_lib.steps._Graph.known_as': ('steps.html#_graph.known_as', 'hpa_lib/steps.py'),
                                'hpa_lib.steps._Graph.why': ('steps.html#_graph.why', 'hpa_lib/steps.py'),

@@ -115,14 +115,18 @@ def _inputs(self:_Graph, step:Step) -> Iterator[tuple]: # place of each input, t
     for o in step.reads:
         if isinstance(o, Files): yield o.name, (o, None)
         elif isinstance(o, str):
-            for p in self.outputs[_find(self.steps, o, f'{step.name} reads {o!r}, but ')]: yield p, (p, o)
+            for p in self.outputs[_find(self.steps, o, f'{step.name} reads {o!r}, but ')]: yield self.called(p, o), (p, o)
         else:
             p = _place(self.path, o)
             writer = next((n for n,ps in self.outputs.items() if any(_within(p, q) for q in ps)), None)
             inside = next((n for n,ps in self.outputs.items() if any(_within(q, p) for q in ps)), None)
             if writer is None and inside: raise StepError(f"{step.name} reads the folder {p}, into which {inside} writes: keep what comes from outside apart from what is made")
             if writer is None and not (self.path/p).exists(): raise StepError(f"{step.name} reads {p}, which is not there, and no step writes it: check the path")
-            yield p, (p, writer)
+            yield self.called(p, writer), (p, writer)
+
+@patch
+def called(self:_Graph, place:str, writer:str|None) -> str: # what a step writes outside of the run folder is known by its step, wherever it lies
+    return f'{writer} output {self.outputs[writer].index(place)}' if writer and os.path.isabs(place) and place in self.outputs[writer] else place
 
 # %% ../nbs/85_steps.ipynb #order-steps
 def order_steps(
@@ -151,6 +155,7 @@ def _write_records(path:Path, records:dict) -> None: write_json(path/'steps.json
 # %% ../nbs/85_steps.ipynb #c-35d0e4e4
 @patch
 def known_as(self:_Graph, place:str, what:str|Files|None=None) -> str|None: # looked at once
+    if isinstance(what, str): place = what
     if place not in self.known: self.known[place] = _files_identity(what) if isinstance(what, Files) else identity(self.path/place)
     return self.known[place]
 
