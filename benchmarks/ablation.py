@@ -35,9 +35,9 @@ VIEWS = dict(none='none', mean='mean', max='max')
 
 def stores(work: Path, data: Path | None) -> dict:
     "Packed pictures: real cells, and the synthetic atlas with an extra source whose labels are right or partly wrong."
-    from hpa_lib.samples import read_samples
-    from hpa_lib.store import Store, pack
-    from hpa_lib.synth import make_atlas
+    from hpa_lib.data.samples import read_samples
+    from hpa_lib.data.store import Store, pack
+    from hpa_lib.synth.atlas import make_atlas
     out = {}
     for channels in (['red', 'green', 'blue', 'yellow'], ['red', 'green', 'blue']):
         made = {}
@@ -52,7 +52,7 @@ def stores(work: Path, data: Path | None) -> dict:
 
 def atlas(work, make_atlas, read_samples):
     "500 samples to score, and 250 of other antibodies that only train."
-    from hpa_lib.samples import join_samples
+    from hpa_lib.data.samples import join_samples
     main = read_samples(make_atlas(work/'atlas', n=500, size=64, seed=1, temper=.25, progress=False))
     more = read_samples(make_atlas(work/'extra', n=250, size=64, seed=2, temper=.25, progress=False))
     more = more.assign(id='extra-' + more.id, source='extra', **{k: 'extra-' + more[k] for k in ('group', 'antibody') if k in more})
@@ -71,10 +71,10 @@ def conflicted(labels: pd.Series, share: float, seed: int) -> pd.Series:
 
 def train_arm(store, dataset: str, changes: list, seed: int, path: Path, work: Path) -> None:
     "Out-of-fold probabilities of one arm and one seed in eight views."
-    from hpa_lib.predict import predict_rows
-    from hpa_lib.recipes import load_recipe
-    from hpa_lib.runs import fit_fold, recipe_vocab
-    from hpa_lib.splits import grouped_folds
+    from hpa_lib.data.folds import grouped_folds
+    from hpa_lib.learn.predict import predict_rows
+    from hpa_lib.run.folder import fit_fold, recipe_vocab
+    from hpa_lib.run.recipes import load_recipe
     extra = next((o.partition('=')[2] for o in changes if o.startswith('extra')), None)
     classes = ['data.classes="0 2 21 23 25"'] if dataset == 'cells256' else []
     recipe = load_recipe('default', BASE + classes + [f'train.seed={100*seed}', f'split.seed={seed}'] + [o for o in changes if not o.startswith('extra')])
@@ -121,9 +121,9 @@ def file(work: Path, dataset: str, changes: list, seed: int) -> Path:
 
 def decided(path: Path, store, views: str, rule: str) -> tuple:
     "Targets, nested decisions, probabilities and groups of one arm and one seed."
-    from hpa_lib.tables import reduce_views
-    from hpa_lib.rules import threshold_rule
-    from hpa_lib.thresholds import nested_score
+    from hpa_lib.data.probs import reduce_views
+    from hpa_lib.decide.threshold_rules import threshold_rule
+    from hpa_lib.decide.thresholds import nested_score
     t = pd.read_parquet(path).drop(columns='seconds')
     fold = t.drop_duplicates('id').set_index('id').fold
     p = reduce_views(t[t['view'] == 0] if views == 'none' else t, 'mean' if views == 'none' else views)
@@ -158,7 +158,7 @@ def difference(a: list, b: list, draws: int = 1000) -> tuple:
 
 def table(work: Path, packed: dict, datasets: list, seeds: list) -> pd.DataFrame:
     "One row a question, dataset and arm whose trainings are all there."
-    from hpa_lib.scores import mean_ap
+    from hpa_lib.data.scores import mean_ap
     rows, questions = [], {q: {k: (c, 'mean', 'exact') for k, c in arms.items()} for q, arms in QUESTIONS.items()}
     questions['views'] = {k: ([], v, 'exact') for k, v in VIEWS.items()}
     questions['thresholds'] = dict(per_class=([], 'mean', 'exact'), one=([], 'mean', 'single'), at_half=([], 'mean', 'fixed(.5)'))
@@ -198,7 +198,7 @@ def main() -> None:
     with FileLock(a.work/'.lock'):
         packed = stores(a.work, a.data)
     datasets = list(dict.fromkeys(k for k, _ in packed))
-    from hpa_lib.store import Store
+    from hpa_lib.data.store import Store
     todo = [(d, c, s, file(a.work, d, c, s)) for d, _, c, s in jobs(datasets, a.seeds)]
     k, n = map(int, a.part.split('/')) if a.part else (0, 1)
     for i, (d, changes, seed, path) in enumerate(todo):

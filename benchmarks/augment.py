@@ -13,10 +13,10 @@ import pandas as pd
 import torch
 from torch import nn
 
-from hpa_lib.augment import augmentation, augmentation_names
-from hpa_lib.models import Plan, rgby_model
-from hpa_lib.tensors import TensorRGBY
-from hpa_lib.training import use_plan
+from hpa_lib.learn.augment import augmentation, augmentation_names
+from hpa_lib.learn.learner import use_plan
+from hpa_lib.learn.tensors import TensorRGBY
+from hpa_lib.nets.models import Plan, rgby_model
 
 
 def step(arch: str, plan: Plan | None, x: torch.Tensor):

@@ -19,11 +19,14 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from hpa_lib.blend import blend, hill_climb, log_loss, nested_blend, paired_f1, read_probs, simplex_weights, stack, target_table
-from hpa_lib.labels import HPA28
-from hpa_lib.rules import DEFAULT_RULE, threshold_rule
-from hpa_lib.scores import macro_f1, mean_ap
-from hpa_lib.splits import grouped_folds
+from hpa_lib.data.folds import grouped_folds
+from hpa_lib.data.labels import HPA28
+from hpa_lib.data.probs import read_probs
+from hpa_lib.data.scores import macro_f1, mean_ap
+from hpa_lib.decide.blend import (
+    blend, hill_climb, log_loss, nested_blend, paired_f1, simplex_weights, stack, target_table,
+)
+from hpa_lib.decide.threshold_rules import DEFAULT_RULE, threshold_rule
 
 FIXED = ["mean", "geometric", "logit", "power(2)", "rank", "max"]
 CHOSEN, DEFAULT = "chosen single table", "simplex (default)"

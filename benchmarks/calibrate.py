@@ -21,12 +21,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from hpa_lib.calibrate import brier, cross_fit, ece, ece_per_class, fit_calibration
-from hpa_lib.labels import HPA28, get_vocab
-from hpa_lib.prior_shift import adjust, em_ratios, matrix_ratios
-from hpa_lib.rules import DEFAULT_RULE, expected_f1_thresholds, threshold_rule
-from hpa_lib.scores import DecisionError, macro_f1, mean_ap
-from hpa_lib.thresholds import apply_thresholds, fit_thresholds
+from hpa_lib.core import DecisionError
+from hpa_lib.data.labels import HPA28, get_vocab
+from hpa_lib.data.scores import macro_f1, mean_ap
+from hpa_lib.decide.calibrate import brier, cross_fit, ece, ece_per_class, fit_calibration
+from hpa_lib.decide.prior_shift import adjust, em_ratios, matrix_ratios
+from hpa_lib.decide.threshold_rules import DEFAULT_RULE, expected_f1_thresholds, threshold_rule
+from hpa_lib.decide.thresholds import apply_thresholds, fit_thresholds
 
 
 def read(data: Path) -> tuple[dict, np.ndarray]:

@@ -49,8 +49,8 @@ pd.DataFrame(g['oof'], columns=[str(o) for o in g['vocab']]).assign(id=g['df'].I
 
 def decided(probs: pd.DataFrame, store, folds: pd.DataFrame) -> tuple:
     "Targets, nested decisions, probabilities, groups and score of id x class probabilities, in order of the ids."
-    from hpa_lib.rules import DEFAULT_RULE, threshold_rule
-    from hpa_lib.thresholds import nested_score
+    from hpa_lib.decide.threshold_rules import DEFAULT_RULE, threshold_rule
+    from hpa_lib.decide.thresholds import nested_score
     probs = probs.sort_index()
     rows, vocab = store.samples.set_index('id').loc[probs.index], store.vocab.subset(list(probs.columns))
     score = nested_score(probs, vocab.multi_hot(vocab.only(rows.labels)), folds.set_index('Id').fold.astype(int).loc[probs.index].to_numpy(), fit=threshold_rule(DEFAULT_RULE))
@@ -59,10 +59,10 @@ def decided(probs: pd.DataFrame, store, folds: pd.DataFrame) -> tuple:
 
 def compare(work: Path, store: Path, folds: pd.DataFrame, seeds: list) -> str:
     "The paired difference to the reference, in words."
-    from hpa_lib.runs import Run
-    from hpa_lib.scores import mean_ap
-    from hpa_lib.store import Store
-    from hpa_lib.tables import class_table
+    from hpa_lib.data.probs import class_table
+    from hpa_lib.data.scores import mean_ap
+    from hpa_lib.data.store import Store
+    from hpa_lib.run.folder import Run
     packed, theirs = Store(store), pd.read_parquet(work/'reference.parquet').set_index('id')
     theirs.columns = packed.vocab.parse(' '.join(theirs.columns))
     a = decided(theirs, packed, folds)

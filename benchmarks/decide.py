@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Which threshold rule is best on real probabilities? Every rule of hpa_lib.rules, nested, on six models of the 2018 contest.
+"""Which threshold rule is best on real probabilities? Every rule of hpa_lib.decide.threshold_rules, nested, on six models of the 2018 contest.
 
     python benchmarks/decide.py --data FOLDER                # holds test_probs/ and tables/
     python benchmarks/decide.py --data FOLDER --part choice  # only the three models the default was chosen on
@@ -20,12 +20,13 @@ import numpy as np
 import pandas as pd
 from scipy.special import expit, logit
 
-from hpa_lib.labels import HPA28
-from hpa_lib.rules import DEFAULT_RULE, RuleRanking, rank_rules, ranking_table, shared_slope
-from hpa_lib.samples import derive_groups
-from hpa_lib.scores import class_counts, counts_f1
-from hpa_lib.splits import grouped_folds
-from hpa_lib.thresholds import apply_thresholds, fit_thresholds, nested_score
+from hpa_lib.data.folds import grouped_folds
+from hpa_lib.data.labels import HPA28
+from hpa_lib.data.samples import derive_groups
+from hpa_lib.data.scores import class_counts, counts_f1
+from hpa_lib.decide.calibrate import shared_slope
+from hpa_lib.decide.threshold_rules import DEFAULT_RULE, RuleRanking, rank_rules, ranking_table
+from hpa_lib.decide.thresholds import apply_thresholds, fit_thresholds, nested_score
 
 CHOICE = ("13_ext_512crop_pred_5fold", "inceptionv3_650_score", "xception_512_score")
 JUDGED = ("inceptionv3_800_score", "inceptionv4_800_score", "xception_800_score")

@@ -21,7 +21,8 @@ import time
 import numpy as np
 import pandas as pd
 
-from hpa_lib.duplicates import DuplicateError, find_twins, match_score, near_pairs
+from hpa_lib.core import DataError
+from hpa_lib.data.duplicates import find_twins, match_score, near_pairs
 
 PLANTED = 1000
 
@@ -92,7 +93,7 @@ def score(h, radius, workers):
 def equal(h, radius, workers):
     "All hashes the same"
     try: near_pairs(h * 0, [radius] * h.shape[1], workers=workers)
-    except DuplicateError: return 1, 0
+    except DataError: return 1, 0
     raise SystemExit("equal hashes were not refused")
 
 

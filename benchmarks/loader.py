@@ -20,8 +20,8 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from hpa_lib.samples import RGBY, read_samples
-from hpa_lib.store import Store, pack
+from hpa_lib.data.samples import RGBY, read_samples
+from hpa_lib.data.store import Store, pack
 
 
 def bytes_of(path: Path) -> int:
@@ -38,7 +38,7 @@ def open_pngs(row: pd.Series):
 def plain_batches(df: pd.DataFrame, bs: int, workers: int, floats: bool, stats):
     "(a) a fastai DataBlock over the PNG files"
     from fastai.vision.all import DataBlock, IntToFloatTensor, MultiCategoryBlock, Normalize, TransformBlock
-    from hpa_lib.labels import HPA28
+    from hpa_lib.data.labels import HPA28
     tfms = [IntToFloatTensor(), Normalize.from_stats(*stats, cuda=False)] if floats else []
     block = DataBlock((TransformBlock(open_pngs), MultiCategoryBlock(vocab=HPA28.names)), get_y=lambda r: r.labels,
                       splitter=lambda o: (list(range(len(o))), []), batch_tfms=tfms)
@@ -48,7 +48,7 @@ def plain_batches(df: pd.DataFrame, bs: int, workers: int, floats: bool, stats):
 def store_batches(store: Store, bs: int, n: int, floats: bool):
     "(b) the store behind hpa_lib's DataLoader, `n` shuffled batches an epoch"
     from fastai.vision.all import IntToFloatTensor, Normalize
-    from hpa_lib.data import StoreData, StoreDL
+    from hpa_lib.learn.loaders import StoreDL, StoreData
     tfms = [IntToFloatTensor(), Normalize.from_stats(store.mean, store.std, cuda=False)] if floats else []
     rows = np.resize(np.flatnonzero(store.ok), n * bs)
     return StoreDL(StoreData(store, rows), bs, shuffle=True, after_batch=tfms)
@@ -82,7 +82,7 @@ def contest(df: pd.DataFrame, store: Store, bs: int, repeats: int, epoch: int) -
 
 def codecs(df: pd.DataFrame, size: int, repeats: int) -> list[dict]:
     "What each codec makes of a sample, and the processor time it takes, in one thread"
-    from hpa_lib.images import read_sample
+    from hpa_lib.data.images import read_sample
     from numcodecs import blosc, lz4, zstd
     start = time.process_time()
     xs = [read_sample(r, size=size) for _, r in df.iterrows()]
@@ -141,7 +141,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as tmp:
         tmp = Path(tmp)
         if a.data is None:
-            from hpa_lib.synth import make_atlas
+            from hpa_lib.synth.atlas import make_atlas
             a.data = make_atlas(tmp / "atlas", n=96, size=512)
         df = read_samples(a.data)
         with Image.open(df.red[0]) as im:

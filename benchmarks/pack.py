@@ -18,10 +18,10 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from hpa_lib.images import read_sample
-from hpa_lib.samples import RGBY, folder_samples, read_samples
-from hpa_lib.store import pack
-from hpa_lib.synth import make_atlas
+from hpa_lib.data.images import read_sample
+from hpa_lib.data.samples import RGBY, folder_samples, read_samples
+from hpa_lib.data.store import pack
+from hpa_lib.synth.atlas import make_atlas
 
 
 def enlarged(samples: pd.DataFrame, folder: Path, side: int) -> pd.DataFrame:

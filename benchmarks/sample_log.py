@@ -14,13 +14,13 @@ import pandas as pd
 import torch
 from fastai.torch_core import set_seed
 
-from hpa_lib.callbacks import SampleLog, TrainingCallback
-from hpa_lib.data import store_dls
-from hpa_lib.samples import read_samples
-from hpa_lib.splits import grouped_folds
-from hpa_lib.store import pack
-from hpa_lib.synth import make_atlas
-from hpa_lib.training import rgby_learner
+from hpa_lib.data.folds import grouped_folds
+from hpa_lib.data.samples import read_samples
+from hpa_lib.data.store import pack
+from hpa_lib.learn.callbacks import SampleLog, TrainingCallback
+from hpa_lib.learn.learner import rgby_learner
+from hpa_lib.learn.loaders import store_dls
+from hpa_lib.synth.atlas import make_atlas
 
 SUM = '0.5*focal + 0.5*lovasz + 0.5*hardlog'  # bestfitting's
 

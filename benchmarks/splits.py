@@ -19,9 +19,9 @@ import pandas as pd
 from iterstrat.ml_stratifiers import MultilabelStratifiedKFold
 from sklearn.model_selection import StratifiedGroupKFold
 
-from hpa_lib.labels import HPA28
-from hpa_lib.samples import hpa_identity, tidy_samples
-from hpa_lib.splits import fold_balance, grouped_folds, leak_report
+from hpa_lib.data.folds import fold_balance, grouped_folds, leak_report
+from hpa_lib.data.labels import HPA28
+from hpa_lib.data.samples import hpa_identity, tidy_samples
 
 
 def numbered(split, rows: int) -> np.ndarray:

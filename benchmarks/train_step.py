@@ -19,14 +19,14 @@ from fastai.learner import Learner
 from fastai.torch_core import set_seed
 from torch import nn
 
-from hpa_lib.data import store_dls
-from hpa_lib.losses import get_loss
-from hpa_lib.models import has_bf16, rgby_model
-from hpa_lib.samples import read_samples
-from hpa_lib.splits import grouped_folds
-from hpa_lib.store import pack
-from hpa_lib.synth import make_atlas
-from hpa_lib.training import rgby_learner
+from hpa_lib.data.folds import grouped_folds
+from hpa_lib.data.samples import read_samples
+from hpa_lib.data.store import pack
+from hpa_lib.learn.learner import rgby_learner
+from hpa_lib.learn.loaders import store_dls
+from hpa_lib.learn.losses import get_loss
+from hpa_lib.nets.models import has_bf16, rgby_model
+from hpa_lib.synth.atlas import make_atlas
 
 TOLERANCE = .05  # of the loss after 20 steps, relative: 16-bit rounding moves it, another computation would move it far more
 

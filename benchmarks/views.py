@@ -19,10 +19,10 @@ import torch
 from PIL import Image
 from torch import nn
 
-from hpa_lib.labels import HPA28
-from hpa_lib.predict import predict_rows
-from hpa_lib.samples import RGBY, read_samples
-from hpa_lib.store import Store, pack
+from hpa_lib.data.labels import HPA28
+from hpa_lib.data.samples import RGBY, read_samples
+from hpa_lib.data.store import Store, pack
+from hpa_lib.learn.predict import predict_rows
 
 
 class Mean(nn.Module):
@@ -65,7 +65,7 @@ def main() -> None:
     torch.manual_seed(0)
     with tempfile.TemporaryDirectory() as tmp:
         if a.data is None:
-            from hpa_lib.synth import make_atlas
+            from hpa_lib.synth.atlas import make_atlas
             a.data = make_atlas(Path(tmp)/'atlas', n=a.n, size=a.size)
         df = read_samples(a.data)[:a.n].reset_index(drop=True)
         with Image.open(df.red[0]) as im:

@@ -21,7 +21,7 @@ import pandas as pd
 from fastcore.meta import delegates
 from fastcore.script import anno_parser, store_true
 
-from .core import few, writing
+from .core import DataError, DecisionError, few, writing
 
 # %% ../nbs/90_cli.ipynb #reading-options
 def reading_options(
@@ -46,9 +46,10 @@ def said_sources(
     paths:list[str], # stores, tables, folders
     **options, # of `reading_options`
 ) -> list: # a `Source` for each path, with those options that its kind can use
-    "Sources as they were said at a terminal; raises `ReadingError` for an option that none of them can use"
-    from hpa_lib.reading import Reading, ReadingError
-    from hpa_lib.sources import KINDS, Source, source_kind
+    "Sources as they were said at a terminal; raises `DataError` for an option that none of them can use"
+    from hpa_lib.core import DataError
+    from hpa_lib.data.reading import Reading
+    from hpa_lib.data.sources import KINDS, Source, source_kind
     said, used, found = reading_options(**options), set(), []
     for path in paths:
         kind = source_kind(path, Reading().said(**said))
@@ -57,13 +58,13 @@ def said_sources(
         found.append(Source(str(path), Reading().said(**mine)))
         used |= set(mine)
     unused = [_option(o) for o in said if o not in used]
-    if unused: raise ReadingError(f"{', '.join(unused)}: none of {few(paths, 3, str)} is read with it; leave it out, or see what kind of source that is")
+    if unused: raise DataError(f"{', '.join(unused)}: none of {few(paths, 3, str)} is read with it; leave it out, or see what kind of source that is")
     return found
 
 def _option(name): return '--allow-missing' if name == 'missing' else f'--{name}' # as it is said at a terminal
 
 def _store(path):
-    from hpa_lib.store import Store
+    from hpa_lib.data.store import Store
     return Store(path)
 
 # %% ../nbs/90_cli.ipynb #engine-options
@@ -89,8 +90,8 @@ reading_options.__delwrap__ = engine_options # where the help of `hpa run`, whic
 # %% ../nbs/90_cli.ipynb #c-engine
 def _engine(recipe, sources, path, plan=False, draw=None, **options):
     "Run a recipe, or say what would be done; the run, or None after a plan"
-    from hpa_lib.graph import recipe_steps, run_recipe
-    from hpa_lib.steps import plan as plan_steps
+    from hpa_lib.run.pipeline import recipe_steps, run_recipe
+    from hpa_lib.run.steps import plan as plan_steps
     how = engine_options(**options)
     known = {k: how[k] for k in ('sample', 'progress', 'fold')}
     run = None
@@ -110,7 +111,7 @@ def _summary(run): # what a finished run says at the terminal
 def _draw(steps, path, file):
     "The graph of the steps as a picture or as Mermaid text"
     from hpa_lib.core import write_text
-    from hpa_lib.steps import draw_steps, mermaid
+    from hpa_lib.run.steps import draw_steps, mermaid
     if file.endswith('.md'): write_text(file, f'```mermaid\n{mermaid(steps, path)}\n```\n')
     else: draw_steps(steps, path).figure.savefig(file, dpi=100)
     return file
@@ -127,7 +128,7 @@ def run_cmd(
     **kwargs
 ):
     "The whole way from pictures to report and bundle; the same command again does only what a change concerns"
-    from hpa_lib.recipes import load_recipe
+    from hpa_lib.run.recipes import load_recipe
     reading, engine = _split(kwargs)
     if (Path(recipe)/'recipe.toml').is_file(): recipe, run = str(Path(recipe)/'recipe.toml'), run or recipe
     changes = (engine.pop('set') or []) + ([f'split.train_only={train_only}'] if train_only else [])
@@ -151,7 +152,7 @@ def _nothing_said(reading):
 # %% ../nbs/90_cli.ipynb #c-atlas-table
 def _atlas_table(root, n, data, seed=0, quiet=False):
     "A synthetic atlas with a tenth of its antibodies as test set, drawn once: its samples table"
-    from hpa_lib.samples import read_samples, save_samples
+    from hpa_lib.data.samples import read_samples, save_samples
     root.mkdir(parents=True, exist_ok=True)
     name = f'atlas-{n}-{data.size}' + (f'-{seed}' if seed else '')
     atlas = make_demo_atlas(root/name, n, data.size, seed, quiet)
@@ -159,7 +160,7 @@ def _atlas_table(root, n, data, seed=0, quiet=False):
 
 def make_demo_atlas(path, n, size, seed=0, quiet=False): # the folder
     "The atlas of `hpa demo`"
-    from hpa_lib.synth import make_atlas
+    from hpa_lib.synth.atlas import make_atlas
     if not quiet and not Path(path).exists(): print(f"drawing {n} samples of {size} px into {path}", flush=True)
     return make_atlas(path, n=n, size=size, seed=seed, temper=.25, cover=10 if n >= 1000 else None, progress=not quiet)
 
@@ -184,8 +185,8 @@ def train(
     **kwargs
 ):
     "`hpa run` on a packed store, whose size and channels the recipe takes over"
-    from hpa_lib.graph import run_path
-    from hpa_lib.recipes import load_recipe
+    from hpa_lib.run.pipeline import run_path
+    from hpa_lib.run.recipes import load_recipe
     packed = _store(store)
     changes = [f'data.size={packed.size}', f'data.channels={list(packed.channels)}'] + ([f'data.classes="{classes}"'] if classes else []) + (kwargs.pop('set') or [])
     found = load_recipe(recipe, changes, kwargs.pop('scale'))
@@ -201,10 +202,10 @@ def demo(
     quiet:store_true=False, # no bars
 ):
     "Draw a synthetic atlas of 28 localisations, train on it in grouped folds, score honestly and write a report (minutes on two cores)"
-    from hpa_lib.recipes import load_recipe
-    from hpa_lib.samples import read_samples
-    from hpa_lib.scores import macro_f1
-    from hpa_lib.submit import read_submission
+    from hpa_lib.data.samples import read_samples
+    from hpa_lib.data.scores import macro_f1
+    from hpa_lib.decide.submit import read_submission
+    from hpa_lib.run.recipes import load_recipe
     begun, root = time.time(), Path(path)
     found = load_recipe(recipe, set or [])
     table = _atlas_table(root, n, found.data, seed, quiet)
@@ -226,7 +227,7 @@ def steer_cmd(
     stop:store_true=False, # end the training, with the best epoch
 ):
     "Ask a training that is running for another learning rate, a step back or its end"
-    from hpa_lib.resume import steer
+    from hpa_lib.learn.resume import steer
     print(f"{steer(run, lr, restart, stop)}: will be obeyed when the epoch ends")
 
 # %% ../nbs/90_cli.ipynb #download-2
@@ -242,7 +243,7 @@ def download(
     quiet:store_true=False, # no bars
 ):
     "Fetch pictures from proteinatlas.org or Kaggle; the same command again fetches only what is missing"
-    from hpa_lib.download import download_hpa, download_kaggle, hpa_files, read_ids
+    from hpa_lib.data.download import download_hpa, download_kaggle, hpa_files, read_ids
     out = Path(out or what)
     if what == 'kaggle': print(download_kaggle(out, progress=not quiet)); return
     ids = [i for o in ids for i in (read_ids(o) if Path(o).is_file() else [o])]
@@ -270,9 +271,9 @@ def pack_cmd(
 ):
     "Read pictures once into a store that trains fast; the same command again reads only what is new or changed"
     from dataclasses import replace
-    from hpa_lib.reading import common_reading
-    from hpa_lib.sources import describe_sources, read_sources, settle
-    from hpa_lib.store import pack, pack_sizes
+    from hpa_lib.data.reading import common_reading
+    from hpa_lib.data.sources import describe_sources, read_sources, settle
+    from hpa_lib.data.store import pack, pack_sizes
     sources = said_sources(pictures, **kwargs)
     samples = read_sources(sources)
     if len(sources) > 1: print('\n'.join(describe_sources(samples)))
@@ -301,11 +302,14 @@ def duplicates(
     **kwargs
 ):
     "Find fields of view that were issued twice, and what they give away; nothing is ever dropped"
-    from hpa_lib.duplicates import add_twins, find_twins, get_rule, hash_pictures, inherit_antibodies, label_conflicts, leak_list, show_pairs, unjudged
-    from hpa_lib.graph import hand_in
-    from hpa_lib.reading import common_reading
-    from hpa_lib.samples import save_samples
-    from hpa_lib.sources import describe_sources, read_sources
+    from hpa_lib.data.duplicates import (
+        add_twins, find_twins, get_rule, hash_pictures, inherit_antibodies, label_conflicts, leak_list, show_pairs,
+        unjudged,
+    )
+    from hpa_lib.data.reading import common_reading
+    from hpa_lib.data.samples import save_samples
+    from hpa_lib.data.sources import describe_sources, read_sources
+    from hpa_lib.run.pipeline import hand_in
     packed = [o for o in pictures if Path(o).suffix == '.zarr']
     if packed and len(pictures) > 1: raise ValueError(f"{packed[0]}: a store is searched by itself; pack all sources into one, or give folders")
     sources = said_sources(pictures, **kwargs)
@@ -344,8 +348,8 @@ def folds_cmd(
     **kwargs
 ):
     "Make multilabel-stratified folds that never cut a group; print their balance and what leaks"
-    from hpa_lib.graph import hand_in
-    from hpa_lib.splits import fold_balance, grouped_folds, holdout, leak_report, save_folds
+    from hpa_lib.data.folds import fold_balance, grouped_folds, holdout, leak_report, save_folds
+    from hpa_lib.run.pipeline import hand_in
     table, vocab = _labelled(samples, run, classes, kwargs)
     only = train_only or ()
     folds = holdout(table, vocab, share, thresh, seed, by, only) if share else grouped_folds(table, vocab, n, seed, by, only)
@@ -360,9 +364,9 @@ def folds_cmd(
 # %% ../nbs/90_cli.ipynb #c-labelled
 def _labelled(samples, run, classes, reading):
     "Samples with the twins of a run tied together, and only the classes that are asked about; their vocabulary"
-    from hpa_lib.duplicates import add_twins, inherit_antibodies, read_pairs
-    from hpa_lib.graph import hand_in
-    from hpa_lib.sources import read_sources, settle
+    from hpa_lib.data.duplicates import add_twins, inherit_antibodies, read_pairs
+    from hpa_lib.data.sources import read_sources, settle
+    from hpa_lib.run.pipeline import hand_in
     source = said_sources([samples], **reading)
     table, vocab = read_sources(source), settle(source[0].path, source[0].reading).vocab
     if 'status' in table: table = table[table.status == 'ok'].reset_index(drop=True)
@@ -387,8 +391,8 @@ def leaks(
     **kwargs
 ) -> int: # exit code: 1 when a group is cut
     "Say how many validation images have their antibody, well or twin in training"
-    from hpa_lib.graph import hand_in
-    from hpa_lib.splits import cut_groups, leak_report, read_folds
+    from hpa_lib.data.folds import cut_groups, leak_report, read_folds
+    from hpa_lib.run.pipeline import hand_in
     table, _ = _labelled(samples, run, None, kwargs)
     file = folds or (hand_in(run).get('folds', Path(run)/'folds.parquet') if run else None)
     if file is None: raise ValueError("folds: give a file of id,fold, or a run folder that has folds (--run)")
@@ -411,7 +415,7 @@ def predict(
     **kwargs
 ):
     "Labels and probabilities for pictures, by a trained bundle; they are read as the training's were, unless you say otherwise"
-    from hpa_lib.bundle import Bundle
+    from hpa_lib.run.bundle import Bundle
     bundle = Bundle(bundle)
     given, pixels = _new_pictures(bundle, pictures, part, kwargs)
     answer = bundle.predict(given, progress=not quiet, rescale=rescale, **pixels)
@@ -424,14 +428,15 @@ def predict(
 # %% ../nbs/90_cli.ipynb #c-new-pictures
 def _new_pictures(bundle, path, part, options):
     "New pictures, read as the training's were or as was said: samples or a store, and the options of pixels that were said"
-    from hpa_lib.reading import Reading, ReadingError
-    from hpa_lib.sources import KINDS, open_samples, source_kind
+    from hpa_lib.core import DataError
+    from hpa_lib.data.reading import Reading
+    from hpa_lib.data.sources import KINDS, open_samples, source_kind
     said = reading_options(**options)
     if 'channels' in said and said['channels'].split(',') != list(bundle.channels):
-        raise ReadingError(f"--channels {said['channels']}: this bundle reads {','.join(bundle.channels)}; leave it out")
+        raise DataError(f"--channels {said['channels']}: this bundle reads {','.join(bundle.channels)}; leave it out")
     pixels = {k: said[k] for k in ('depth', 'fit', 'missing') if k in said}
     if Path(path).suffix == '.zarr':
-        if set(said) - {'channels', 'vocab'}: raise ReadingError(f"{path} is packed already; {few(map(_option, said), show=str)} can only be said of pictures")
+        if set(said) - {'channels', 'vocab'}: raise DataError(f"{path} is packed already; {few(map(_option, said), show=str)} can only be said of pictures")
         return _store(path), {}
 
     # as in training, as far as this kind of source can be read so; labels are not asked for
@@ -463,12 +468,12 @@ def write_answer(
 # %% ../nbs/90_cli.ipynb #c-1926e9a7
 def _run_of(path):
     "The run at a path, if it is a run folder"
-    from hpa_lib.runs import Run
+    from hpa_lib.run.folder import Run
     return Run(path) if (Path(path)/'recipe.toml').is_file() else None
 
 def _table(path, ids, names, reduce, which):
     "One table of probabilities, with the fold of each sample where it is known; a run's own is reduced by its recipe"
-    from hpa_lib.tables import read_table
+    from hpa_lib.data.probs import read_table
     path = Path(path)
     if run := _run_of(path):
         found = run.probs(which)
@@ -516,9 +521,9 @@ def decide(
     said = dict(rule=rule, calibrate=calibrate, fallbacks=steps, cap=cap, average_twins=average_twins or None, known=known)
     said = {k: v for k,v in said.items() if v is not None}
     if len(probs) == 1 and _run_of(probs[0]) and not (labels or out or rank): return _decide_run(probs[0], said, blend)
-    from hpa_lib.decide import fit_decision
-    from hpa_lib.rules import DEFAULT_RULE
-    from hpa_lib.blend import read_known
+    from hpa_lib.decide.blend import read_known
+    from hpa_lib.decide.decision import fit_decision
+    from hpa_lib.decide.threshold_rules import DEFAULT_RULE
 
     # tables, labels, folds
     tables = _tables(probs, ids, kwargs['vocab'] if ids else None, reduce)
@@ -536,8 +541,8 @@ def decide(
 # %% ../nbs/90_cli.ipynb #c-decide-run
 def _again(path, only, **sections):
     "One step of a run, with some settings changed; the run"
-    from hpa_lib.graph import run_recipe
-    from hpa_lib.runs import Run
+    from hpa_lib.run.folder import Run
+    from hpa_lib.run.pipeline import run_recipe
     recipe = Run(path).recipe
     changed = {k: getattr(recipe, k).model_copy(update=v) for k,v in sections.items() if v}
     checked = type(recipe).model_validate(recipe.model_copy(update=changed).model_dump())
@@ -551,7 +556,7 @@ def _decide_run(path, said, blend):
 
 def _truth(probs, labels, reading):
     "What is true of the samples: said, or known to the run that the tables are of; and the vocabulary"
-    from hpa_lib.sources import read_sources, settle
+    from hpa_lib.data.sources import read_sources, settle
     if labels:
         sources = said_sources([labels], **reading)
         return read_sources(sources), settle(sources[0].path, sources[0].reading).vocab
@@ -565,7 +570,7 @@ def _truth(probs, labels, reading):
 # %% ../nbs/90_cli.ipynb #c-4e0bff18
 def _known(tables, samples):
     "The rows whose labels are known, and their samples"
-    from hpa_lib.tables import class_table
+    from hpa_lib.data.probs import class_table
     samples = samples[samples.labels.notna()]
     known = {k: t[t.index.isin(samples.id)] for k,t in (tables if isinstance(tables, dict) else dict(one=tables)).items()}
     first = next(iter(known.values()))
@@ -575,7 +580,7 @@ def _known(tables, samples):
 
 def _with_folds(tables, samples, path, vocab):
     "Tables with a column `fold`"
-    from hpa_lib.splits import grouped_folds, read_folds
+    from hpa_lib.data.folds import grouped_folds, read_folds
     many = tables if isinstance(tables, dict) else dict(one=tables)
     first = next(iter(many.values()))
     if path is None and 'fold' in first: return tables
@@ -586,9 +591,9 @@ def _with_folds(tables, samples, path, vocab):
 
 def _ranking(tables, samples, vocab):
     "All rules on these probabilities, as text"
-    from hpa_lib.blend import target_table
-    from hpa_lib.rules import DEFAULT_RULE, THRESHOLD_RULES, rank_rules, ranking_table
-    from hpa_lib.tables import class_table
+    from hpa_lib.data.probs import class_table
+    from hpa_lib.decide.blend import target_table
+    from hpa_lib.decide.threshold_rules import DEFAULT_RULE, THRESHOLD_RULES, rank_rules, ranking_table
     many = {k: class_table(v) for k,v in (tables if isinstance(tables, dict) else {'probs': tables}).items()}
     first = next(iter(many.values()))
     rows = samples.set_index('id').loc[first.index]
@@ -612,9 +617,9 @@ def blend_cmd(
     if runs and len(runs) < len(probs): raise ValueError(f"{runs[0]} is a run folder, and not all of the others are: blend runs, or their tables (RUN/oof.parquet, RUN/test.parquet)")
     if len(probs) < 2: raise ValueError(f"{probs[0]}: a blend needs two tables or more")
     if runs: return _blend_runs(runs, out, how or 'simplex', weights)
-    from hpa_lib.blend import blend
-    from hpa_lib.reading import text_pairs
-    from hpa_lib.tables import class_table
+    from hpa_lib.data.probs import class_table
+    from hpa_lib.data.reading import text_pairs
+    from hpa_lib.decide.blend import blend
     w, how = text_pairs(weights, 'weights'), how or 'mean'
     tables = {k: class_table(t) for k,t in _tables(probs, ids, vocab if ids else None, reduce).items()}
     table = blend(tables, how, {k: float(v) for k,v in w.items()} if w else None).reset_index()
@@ -623,9 +628,9 @@ def blend_cmd(
 
 def _blend_runs(runs, out, how, weights):
     "A run folder that blends others"
-    from hpa_lib.graph import run_recipe
-    from hpa_lib.recipes import check_recipe
-    from hpa_lib.runs import Run
+    from hpa_lib.run.folder import Run
+    from hpa_lib.run.pipeline import run_recipe
+    from hpa_lib.run.recipes import check_recipe
     if weights: raise ValueError("--weights: the weights of runs are learned, or equal (--how mean)")
     if Path(out).suffix in ('.parquet', '.csv'): raise ValueError(f"{out}: runs are blended into a run folder; give --out a name without ending, or blend tables (RUN/oof.parquet)")
     first = Run(runs[0]).recipe
@@ -648,7 +653,7 @@ def submit(
     out:str=None, # file to write; default: the run's own, for tables submission.csv
 ):
     "Turn probabilities into a submission by a decision, and check it"
-    from hpa_lib.submit import compare_submissions
+    from hpa_lib.decide.submit import compare_submissions
     run = _run_of(probs[0])
     if run and len(probs) == 1 and not (decision or shift or out):
         codes, file = run.vocab, _submit_run(run, sample, known)
@@ -665,18 +670,18 @@ def _submit_run(run, sample, known):
     return run.path/'submission.csv'
 
 def _say_rows(file, vocab):
-    from hpa_lib.submit import read_submission
+    from hpa_lib.decide.submit import read_submission
     n = read_submission(file, vocab).map(len)
     print(f"{file}: {len(n)} rows, labels a row: {n.value_counts().sort_index().to_dict()}")
 
 def _submit_tables(probs, decision, sample, ids, known, twins, shift, reduce, vocab, out):
     "Anybody's tables, or those of a run, by a decision"
-    from hpa_lib.blend import read_known
-    from hpa_lib.decide import load_decision, shift_decision
-    from hpa_lib.reading import text_vocab
-    from hpa_lib.samples import load_samples
-    from hpa_lib.scores import DecisionError
-    from hpa_lib.submit import check_submission, write_submission
+    from hpa_lib.core import DecisionError
+    from hpa_lib.data.reading import text_vocab
+    from hpa_lib.data.samples import load_samples
+    from hpa_lib.decide.blend import read_known
+    from hpa_lib.decide.decision import load_decision, shift_decision
+    from hpa_lib.decide.submit import check_submission, write_submission
     run = _run_of(probs[0]) or _run_of(Path(probs[0]).parent)
     if not decision and not run: raise ValueError("--decision: give the JSON that says how probabilities become labels; `hpa decide` writes one")
     how = load_decision(decision or run.path/'decision.json')
@@ -700,7 +705,7 @@ def bundle_cmd(
     run:str, # a run folder with a decision
 ):
     "Gather what travels: weights, classes, reading, normalisation and decision, in one folder"
-    from hpa_lib.bundle import Bundle
+    from hpa_lib.run.bundle import Bundle
     done = _again(run, 'bundle')
     print(Bundle(done.path))
     print(done.path/'bundle')

@@ -15,7 +15,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from hpa_lib.core import HPAError, digest, few, file_digest, heal_folder, near, one_of, placing, read_json, replace_folder, write_json, write_text, writing
+from hpa_lib.core import (
+    HPAError, digest, few, file_digest, heal_folder, near, one_of, placing, read_json, replace_folder, write_json,
+    write_text, writing,
+)
 
 WORDS = st.text("abcdefgh_", min_size=1, max_size=8)
 JSON = st.recursive(st.none() | st.booleans() | st.integers(-2**53, 2**53) | st.floats(allow_nan=False) | st.text(max_size=8),

@@ -1,0 +1,1 @@
+"DataLoaders, Learners and what watches them; asking a network in views."

@@ -1,0 +1,1 @@
+"What turns a picture into numbers: stems, heads, weights, networks."

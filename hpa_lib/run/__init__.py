@@ -1,0 +1,1 @@
+"One engine from pictures to a run folder, and what travels."

@@ -1,0 +1,1 @@
+"Pictures of what happened and why, from tables, stores and networks."

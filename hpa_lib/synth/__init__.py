@@ -1,0 +1,1 @@
+"A synthetic atlas whose truth is known."

@@ -1,0 +1,294 @@
+"Property tests of the threshold rules, and the rules on real models' probabilities."
+import time
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from sklearn.metrics import f1_score
+
+from hpa_lib.core import DecisionError
+from hpa_lib.data.labels import HPA28
+from hpa_lib.data.scores import macro_f1
+from hpa_lib.decide.threshold_rules import (
+    DEFAULT_RULE, THRESHOLD_RULES, apply_fallbacks, calibrated_thresholds, expected_f1_thresholds, rank_rules,
+    ranking_table, ratio_thresholds, single_threshold, soft_f1_thresholds, threshold_rule,
+)
+from hpa_lib.decide.thresholds import apply_thresholds, bootstrap_f1, fit_thresholds, nested_score
+
+COARSE = st.sampled_from([0., 1e-300, .1, .25, .5, np.nextafter(.5, 1), .75, 1.])
+DRAWN = ("bagged", "fold_mean")                                # these draw rows, so they follow the order of the rows
+
+
+@st.composite
+def many_classes(draw, rows=st.integers(2, 12), cols=st.integers(1, 4)):
+    "Probabilities and targets, N x C"
+    shape = draw(rows), draw(cols)
+    return draw(hnp.arrays(float, shape, elements=COARSE)), draw(hnp.arrays(bool, shape))
+
+
+def text(name):
+    "The rule, with few draws and folds, so that small cases can be met in numbers"
+    return {"bagged": "bagged(draws=3)", "fold_mean": "fold_mean(n=2)"}.get(name, name)
+
+
+def cuts(p):
+    "Every threshold that can make a difference"
+    return [-1., *np.unique(p), 1.]
+
+
+def f1(y, h):
+    return 2 * (y & h).sum() / max(y.sum() + h.sum(), 1)
+
+
+@settings(max_examples=4000, deadline=None)
+@given(many_classes(cols=st.integers(1, 2)))
+def test_exact_is_brute_force(case):
+    p, y = case
+    for j, t in enumerate(threshold_rule("exact")(p, y)):
+        assert f1(y[:, j], p[:, j] > t) == max(f1(y[:, j], p[:, j] > c) for c in cuts(p[:, j]))
+        assert y[:, j].any() or t == 1
+
+
+@settings(max_examples=1000, deadline=None)
+@given(many_classes())
+def test_single_is_brute_force(case):
+    p, y = case
+    t = single_threshold(p, y)
+    assert (t == t[0]).all()
+    if not y.any():
+        assert (t == 1).all()
+        return
+    assert abs(macro_f1(y, p > t) - max(macro_f1(y, p > c) for c in cuts(p))) < 1e-9
+
+
+@settings(max_examples=500, deadline=None)
+@given(many_classes())
+def test_ratio_is_nearest(case):
+    p, y = case
+    for j, t in enumerate(ratio_thresholds(p, y)):
+        off = [abs((p[:, j] > c).sum() - y[:, j].sum()) for c in cuts(p[:, j])]
+        assert abs((p[:, j] > t).sum() - y[:, j].sum()) == min(off)
+
+
+@settings(max_examples=500, deadline=None)
+@given(hnp.arrays(float, st.tuples(st.integers(1, 12), st.integers(1, 3)), elements=st.floats(0, 1, width=16)))
+def test_expected_f1_is_the_best_k(p):
+    t = expected_f1_thresholds(p)
+    assert ((t >= 0) & (t <= .5)).all()
+    for j in range(p.shape[1]):
+        s = np.sort(p[:, j])[::-1]
+        each = np.array([2 * s[:k].sum() / (k + s.sum()) for k in range(1, len(s) + 1)])
+        assert abs(2 * t[j] - each.max()) < 1e-12
+        k = (s > t[j] + 1e-12).sum()                           # who is clearly above half of the best belongs to the best
+        assert k == 0 or each[k - 1] >= each.max() - 1e-9 or (np.abs(s - t[j]) < 1e-9).any()
+
+
+@settings(max_examples=60, deadline=None)
+@given(many_classes(), st.randoms(use_true_random=False))
+@pytest.mark.parametrize("name", THRESHOLD_RULES)
+def test_order_does_not_matter(name, case, random):
+    p, y = case
+    rows, cols = list(range(len(p))), list(range(p.shape[1]))
+    random.shuffle(rows)
+    random.shuffle(cols)
+    fit = threshold_rule(text(name))
+    t, eps = fit(p, y), 1e-3 if name == "calibrated" else 1e-4 if name == "soft_f1" else 1e-9     # of the two that search by steps
+    assert t.shape == (p.shape[1],) and t.dtype == float and ((t >= -1) & (t <= 1)).all()
+    assert np.allclose(fit(p[:, cols], y[:, cols]), t[cols], atol=eps)
+    if name not in DRAWN:
+        assert np.allclose(fit(p[rows], y[rows]), t, atol=eps)
+
+
+@settings(max_examples=500, deadline=None)
+@given(many_classes(), st.integers(2, 4))
+def test_more_of_the_same(case, n):
+    p, y = case
+    many = np.tile(p, (n, 1)), np.tile(y, (n, 1))
+    assert (fit_thresholds(*many) == fit_thresholds(p, y)).all()
+    assert np.allclose(single_threshold(*many), single_threshold(p, y))
+    assert (ratio_thresholds(*many) == ratio_thresholds(p, y)).all()
+
+
+@pytest.mark.parametrize("name", THRESHOLD_RULES)
+def test_extremes_are_defined(name):
+    fit, rng = threshold_rule(text(name)), np.random.default_rng(0)
+    p, y = rng.random((20, 3)), rng.random((20, 3)) < .4
+    for probs, targs in ((p, y & [True, True, False]), (p, y & False), (p, y | True), (p[:, :1], y[:, :1]), (p * 0, y), (p * 0 + .5, y), (p * 0 + 1, y)):
+        t = fit(probs, targs)
+        assert t.shape == probs.shape[1:] and np.isfinite(t).all() and ((t >= -1) & (t <= 1)).all()
+    assert np.isfinite(fit(p[:2], y[:2])).all()
+    nobody = fit(p, y & [True, True, False])[2]
+    if name in ("exact", "ratio", "bagged", "fold_mean", "scaled"):
+        assert nobody == 1
+
+
+@pytest.mark.parametrize("bad", [np.nan, -.1, 1.1, np.inf])
+@pytest.mark.parametrize("name", THRESHOLD_RULES)
+def test_no_probability(name, bad):
+    p, y = np.full((4, 2), .5), np.eye(4, 2)
+    p[2, 1] = bad
+    with pytest.raises(DecisionError, match="no probability"):
+        threshold_rule(text(name))(p, y)
+    with pytest.raises(DecisionError, match="no probability"):
+        apply_fallbacks(p, np.zeros((4, 2)), ["argmax"])
+    with pytest.raises(DecisionError, match="no probability"):
+        rank_rules({"a": p}, y, ["fixed"], folds=2)
+
+
+@pytest.mark.parametrize("name", THRESHOLD_RULES)
+def test_rows_must_agree(name):
+    with pytest.raises(DecisionError, match="shape"):
+        threshold_rule(text(name))(np.full((4, 2), .5), np.eye(5, 2))
+
+
+@pytest.mark.parametrize("bad", ["", "exact(", "nothing", "3", "exact(1)", "shrunk(-1)", "shrunk(a=1)", "shrunk('x y')", "bagged(draws=0)", "bagged(draws=1.5)", "bagged(5)",
+                                 "fold_mean(n=1)", "scaled(factor=0)", "scaled(exact, single)", "fixed(2)", "fixed([.5, .5])", "fixed(__import__('os'))",
+                                 "ratio([.1])", "ratio(['a', .1])", "ratio(.1)", "fixed(True)", "fixed(1j)", "fixed(\0)", "calibrated(spread=0)",
+                                 "exact; fixed", "np.exact", "calibrated(least=.6)", "ratio(weight=2)", "fixed(*[1])", "fixed(**{'t': 1})"])
+def test_bad_text(bad):
+    with pytest.raises(DecisionError):
+        threshold_rule(bad)(np.full((4, 2), .5), np.eye(4, 2))
+
+
+def test_soft_f1_finds_a_valley():
+    rng = np.random.default_rng(0)
+    y = rng.random((500, 3)) < .3
+    p = np.clip(.35 + .25 * y + .1 * rng.standard_normal(y.shape), 0, 1)
+
+    def loss(t):
+        s = 1 / (1 + np.exp(-50 * (p - t)))
+        return (1 - 2 * (s * y).sum(0) / (s.sum(0) + y.sum(0))) ** 2
+    t = soft_f1_thresholds(p, y)
+    grid = np.array([loss(np.full(3, o)) for o in np.linspace(.3, .7, 401)])
+    assert np.allclose(loss(t), grid.min(0), atol=1e-5)
+
+
+def test_calibration_borrows():
+    "A class with one positive stays near the threshold of the others, where the exact rule leaps"
+    rng = np.random.default_rng(0)
+    z = rng.normal(-1, 2, (400, 5))
+    y = rng.random(z.shape) < 1 / (1 + np.exp(-2 * z - 1))
+    y[np.flatnonzero(y[:, 4])[1:], 4] = False
+    p = 1 / (1 + np.exp(-z))
+    t = calibrated_thresholds(p[:, :4], y[:, :4])
+    assert t.std() < .05 and abs(calibrated_thresholds(p, y)[:4] - t).max() < .1
+
+
+def test_calibration_is_undone():
+    "Probabilities bent by a known slope and offset get the thresholds of the true ones, bent alike"
+    rng = np.random.default_rng(0)
+    z = rng.normal([-1, -2, -3], 2, (20_000, 3))
+    truth = 1 / (1 + np.exp(-2 * z - 1.5))
+    best = expected_f1_thresholds(truth)
+    bent = 1 / (1 + np.exp(-(np.log(best / (1 - best)) - 1.5) / 2))
+    assert np.allclose(calibrated_thresholds(1 / (1 + np.exp(-z)), rng.random(z.shape) < truth), bent, atol=.01)
+
+
+def z2g(p, first, more):
+    return apply_fallbacks(p, apply_thresholds(p, first, fallback=None), [*more, "argmax"])
+
+
+def test_z2g_cascade():
+    "Six nets with weights 2+1+1+1+1+1 = 7, divided by 6: .5, .46, .445 are .429, .394, .381 of the proper mean"
+    rng = np.random.default_rng(1)
+    nets, weights = rng.random((6, 3000, 10)) ** 2 * .84, np.array([2, 1, 1, 1, 1, 1])
+    total = np.tensordot(weights, nets, 1)
+    nominal, effective = np.array([.5, .46, .445]), np.array([.5, .46, .445]) * 6 / 7
+    assert np.allclose(effective, [.4286, .3943, .3814], atol=5e-5) and (effective.round(3) == [.429, .394, .381]).all()
+    assert (total / 6).max() <= 1
+    as_published, proper = z2g(total / 6, nominal[0], nominal[1:]), z2g(total / 7, effective[0], effective[1:])
+    assert (as_published == proper).all()
+    assert (z2g(total / 7, nominal[0], nominal[1:]) != proper).any()      # the nominal numbers on the proper mean are another rule
+    steps = [apply_fallbacks(total / 7, total / 7 > effective[0], effective[1:k]).any(1).sum() for k in (1, 2, 3)]
+    assert steps[0] < steps[1] < steps[2] < 3000                          # each step does something, and some need the argmax
+
+
+@settings(max_examples=300, deadline=None)
+@given(many_classes(), st.lists(st.one_of(st.floats(-1, 1), st.sampled_from(["argmax", "class:0"])), max_size=4), st.booleans())
+def test_fallbacks_touch_empty_rows_only(case, steps, none):
+    p, hard = case
+    before = hard.copy()
+    out = apply_fallbacks(p, hard, steps + ["none"] * none)
+    full = hard.any(1)
+    assert (out[full] == hard[full]).all() and (hard == before).all()
+    if "argmax" in steps or "class:0" in steps:
+        assert out.any(1).all()
+    for i in np.flatnonzero(~full):                                       # row by row, as one would do by hand
+        want = np.zeros(p.shape[1], bool)
+        for step in steps:
+            if want.any():
+                break
+            want = p[i] > step if isinstance(step, float) else np.arange(len(want)) == (0 if step == "class:0" else p[i].argmax())
+        assert (out[i] == want).all()
+
+
+@pytest.mark.parametrize("bad", [["none", .3], ["other"], [1.5], [np.nan], ["class:9"], [None], [True], ["argmax ", .3]])
+def test_bad_fallbacks(bad):
+    with pytest.raises(DecisionError):
+        apply_fallbacks(np.full((4, 2), .5), np.zeros((4, 2)), bad)
+
+
+def test_ranking_is_nested_score():
+    rng = np.random.default_rng(0)
+    y = rng.random((90, 3)) < [.5, .3, .2]
+    p = np.clip(.5 * y + .5 * rng.random(y.shape), 0, 1)
+    groups = np.arange(90) // 2
+    ranking = rank_rules({"a": p, "b": p ** 2}, y, ["fixed", "exact", "shrunk(5)"], folds=3, repeats=2, groups=groups)
+    again = rank_rules({"a": p, "b": p ** 2}, y, {"fixed": threshold_rule("fixed"), "exact": fit_thresholds, "shrunk(5)": "shrunk(5)"}, folds=3, repeats=2, groups=groups)
+    pd.testing.assert_frame_equal(ranking.scores, again.scores)
+    assert ranking.counts["a", "exact"].shape == (45, 2, 3, 3)            # groups, repeats, counts, classes
+    for (model, rule), counts in ranking.counts.items():
+        hits, said, true = np.moveaxis(counts.sum(0), 1, 0)
+        row = ranking.scores.query("model == @model and rule == @rule").iloc[0]
+        assert np.isclose(row.nested, (2 * hits / (said + true)).mean())
+        assert np.isclose(row.gap, row.in_sample - row.nested)
+    table = ranking_table(ranking, "exact", draws=50)
+    assert set(table.model) == {"a", "b", "mean"} and (table.se[table.rule == "exact"] == 0).all()
+    exact = rank_rules({"a": p}, y, ["exact"], folds=3, repeats=1, groups=groups).scores.iloc[0]
+    assert np.isclose(exact.in_sample, macro_f1(y, apply_thresholds(p, fit_thresholds(p, y))))
+
+
+def test_exact_is_fast():
+    "28 classes of 31,072 pictures: below .25 s, and a thousand times faster than a search of 600 thresholds a class"
+    rng = np.random.default_rng(0)
+    p = rng.random((31072, 28))
+    y = rng.random(p.shape) < .05
+    seconds = []
+    for _ in range(3):
+        begun = time.perf_counter()
+        fit_thresholds(p, y)
+        seconds.append(time.perf_counter() - begun)
+    begun = time.perf_counter()
+    for j in range(10):
+        f1_score(y[:, j], p[:, j] > .3)
+    grid = (time.perf_counter() - begun) / 10 * 28 * 600
+    print(f"exact {min(seconds):.3f} s; grid {grid:.0f} s, {grid / min(seconds):.0f} times")
+    assert min(seconds) < .25
+    assert grid > 1000 * min(seconds)
+
+
+def test_bootstrap_is_fast():
+    rng = np.random.default_rng(0)
+    y, h = rng.random((2, 31072, 28)) < .05
+    begun = time.perf_counter()
+    bootstrap_f1(y, h, n=1000)
+    seconds = time.perf_counter() - begun
+    print(f"1000 draws {seconds:.1f} s")
+    assert seconds < 10
+
+
+def test_default_on_real_models(real):
+    "On a model the default was not chosen on: above one threshold for all, and its own in-sample score nearly honest"
+    folder = real / "test_probs"
+    dev = pd.read_csv(folder / "labels_dev.csv", dtype=str)
+    ids = pd.Index(pd.read_csv(real / "tables" / "kaggle_sample_submission.csv.gz", dtype=str).Id)
+    p = np.load(folder / "xception_800_score.npy")[ids.get_indexer(dev.Id)]
+    y = HPA28.multi_hot([HPA28.parse(o) for o in dev.Target])
+    table = rank_rules({"x": p}, y, ["fixed", "single", "exact", DEFAULT_RULE], repeats=2).scores.set_index("rule")
+    assert table.nested[DEFAULT_RULE] > table.nested[["fixed", "single"]].max()
+    assert table.gap[DEFAULT_RULE] < table.gap["exact"] / 2
+    assert .02 < table.gap["exact"] < .08
+    assert nested_score(p, y, np.arange(len(p)) % 5, fit=threshold_rule(DEFAULT_RULE)).unscored == [8]
