@@ -14,14 +14,14 @@ import torch
 from torch import nn
 
 from hpa_lib.learn.augment import augmentation, augmentation_names
-from hpa_lib.learn.learner import use_plan
+from hpa_lib.learn.learner import use_precision
 from hpa_lib.learn.tensors import TensorRGBY
-from hpa_lib.nets.models import Plan, rgby_model
+from hpa_lib.nets.models import Precision, rgby_model
 
 
-def step(arch: str, plan: Plan | None, x: torch.Tensor):
+def step(arch: str, plan: Precision | None, x: torch.Tensor):
     "A training step on one batch, ready to be called, and its plan"
-    net = use_plan(rgby_model(arch, weights=None), plan).train()
+    net = use_precision(rgby_model(arch, weights=None), plan).train()
     opt = torch.optim.Adam(net.parameters(), 1e-4)
     y = (torch.rand(len(x), 28) < .1).float()
 
@@ -29,7 +29,7 @@ def step(arch: str, plan: Plan | None, x: torch.Tensor):
         nn.functional.binary_cross_entropy_with_logits(net(x), y).backward()
         opt.step()
         opt.zero_grad()
-    return run, net.plan
+    return run, net.precision
 
 
 def augmenting(name: str, x: TensorRGBY):
@@ -53,7 +53,7 @@ def main() -> None:
     a = p.parse_args()
     torch.manual_seed(0)
     x = TensorRGBY(torch.rand(a.bs, 4, a.size, a.size))
-    fp32, _ = step(a.arch, Plan(), x)
+    fp32, _ = step(a.arch, Precision(), x)
     planned, plan = step(a.arch, None, x)
     runs = dict(fp32=fp32, plan=planned) | {o: augmenting(o, x[:, :3] if o == 'z2g' else x) for o in augmentation_names()}
     times = {k: [] for k in runs}

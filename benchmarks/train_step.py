@@ -94,7 +94,7 @@ def main() -> None:
             blocks = [(steps(plain, a.steps + 1), steps(ours, a.steps + 1)) for _ in range(a.blocks)]
             slow, fast = (statistics.median(s for pair in blocks for s in pair[i].seconds[1:]) for i in (0, 1))
             l0, l1 = (steps(o, 20).losses[-1] for o in (plain, ours))
-            rows.append(dict(arch=arch, plan=str(ours().model.plan), plain=a.bs/slow, ours=a.bs/fast, ratio=slow/fast, loss_plain=l0, loss_ours=l1,
+            rows.append(dict(arch=arch, plan=str(ours().model.precision), plain=a.bs/slow, ours=a.bs/fast, ratio=slow/fast, loss_plain=l0, loss_ours=l1,
                              loss_gap=abs(l0 - l1)/l0) | waiting(augmented, fast))
             print(pd.DataFrame(rows[-1:]).round(4).T.to_string(header=False), flush=True)
             assert rows[-1]['loss_gap'] < TOLERANCE, 'the two did not train the same'

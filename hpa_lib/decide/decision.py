@@ -17,9 +17,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from ..core import DecisionError, few, write_text
 from ..data.labels import Vocab
-from ..data.probs import class_table
+from ..data.probs import align_tables, class_table, name_tables
 from hpa_lib.decide.blend import (
-    Blend, align_tables, average_twins, blend_fitter, hill_climb, overwrite, simplex_weights, stack, twin_groups,
+    Blend, average_twins, blend_fitter, hill_climb, overwrite, simplex_weights, stack, twin_groups,
 )
 from .calibrate import Calibration, fit_calibration
 from .prior_shift import adjust, em_table
@@ -70,9 +70,12 @@ def probs(self:Decision,
 ) -> pd.DataFrame: # N x C, index id, columns in the order of the decision
     "Probabilities blended, averaged over twins, calibrated and moved to the expected class ratios"
     # One table
-    if (self.blend is not None) != isinstance(tables, Mapping):
-        raise DecisionError("this decision blends several tables: give a dict of them" if self.blend else "this decision is for one table: give one, not several")
-    p = self.blend.apply(tables) if self.blend else class_table(tables)
+    tables = name_tables(tables)
+    if self.blend is None and len(tables) > 1:
+        raise DecisionError(f"this decision is for one table: give one, not {len(tables)}")
+    if self.blend is not None and len(tables) < 2:
+        raise DecisionError("this decision blends several tables: give a dict of them")
+    p = self.blend.apply(tables) if self.blend else class_table(next(iter(tables.values())))
     # The classes of the decision
     names = list(self.thresholds)
     missing, extra = [o for o in names if o not in p], [o for o in p if o not in self.thresholds]
@@ -144,7 +147,7 @@ def _fit(tables, targs, rule, blend, calibrate, fallbacks, cap, twins):
     "A decision fitted on all samples of `tables`; with `twins` it averages them"
     # Probabilities
     b = blend_fitter(FITTED_BLENDS.get(blend, blend))(tables, targs) if blend else None
-    p = b.apply(tables) if b else tables
+    p = b.apply(tables) if b else next(iter(tables.values()))
     if twins is not None: p = _over_twins(p, twins)
     y = targs[list(p)].to_numpy()
     cal = fit_calibration(p, y, calibrate) if calibrate else None
@@ -157,8 +160,8 @@ def _fit(tables, targs, rule, blend, calibrate, fallbacks, cap, twins):
     )
 
 def _rows(tables, keep):
-    "Rows of a table, or of each table"
-    return {k: v.loc[keep] for k,v in tables.items()} if isinstance(tables, Mapping) else tables.loc[keep]
+    "Rows of each table"
+    return {name: table.loc[keep] for name, table in tables.items()}
 
 # %% ../../nbs/decide/65_decision.ipynb #fit-decision
 def fit_decision(
@@ -175,12 +178,14 @@ def fit_decision(
     "A decision fitted on out-of-fold probabilities, with the nested score"
     if cap is not None and cap < 1: raise DecisionError(f"cap {cap}: a row must be allowed at least one label")
     # Probabilities and folds
-    many = isinstance(tables, Mapping)
-    if many != bool(blend):
-        raise DecisionError("several tables need a blend, such as 'mean'" if many else f"blend {blend!r} needs several tables: give a dict of them")
-    fold = _fold_column(next(iter(tables.values())) if many else tables)
-    probs = align_tables({k: class_table(v) for k,v in tables.items()}) if many else class_table(tables)
-    first = next(iter(probs.values())) if many else probs
+    tables = name_tables(tables)
+    if len(tables) > 1 and not blend:
+        raise DecisionError("several tables need a blend, such as 'mean'")
+    if len(tables) == 1 and blend:
+        raise DecisionError(f"blend {blend!r} needs several tables: give a dict of them")
+    fold = _fold_column(next(iter(tables.values())))
+    probs = align_tables(tables)
+    first = next(iter(probs.values()))
     ids, names = first.index, list(first)
     # What is known of the samples
     rows = samples.set_index('id').reindex(ids)

@@ -25,10 +25,10 @@ from ..core import LearnError, one_of
 class BatchTransform(RandTransform):
     "Base of the transforms here: in training `change` is called with the samples that are drawn, n x C x H x W, values 0 to 1"
     def __init__(self,
-        p:float=1., # chance of each sample to be changed
+        p:float=1., # probability that a sample is changed
     ):
         super().__init__(p=1.)
-        if not 0 <= p <= 1: raise LearnError(f"p={p}: a chance lies between 0 and 1")
+        if not 0 <= p <= 1: raise LearnError(f"p={p}: a probability lies between 0 and 1")
         self.p = p
     def before_call(self, b, split_idx): self.do,self.train = True,split_idx == 0
     def change(self, x): raise NotImplementedError
@@ -88,7 +88,7 @@ class BatchWarp(BatchTransform):
     "Base of transforms that move pixels: `where` turns coordinates of the output, n x h x w x 2, into those of the input"
     order = 25
     def __init__(self,
-        p:float=1., # chance of each sample to be changed
+        p:float=1., # probability that a sample is changed
         pad:str='reflection', # what lies outside the picture: "reflection", "zeros" or "border"
     ):
         super().__init__(p)
@@ -139,7 +139,7 @@ class BatchAffine(BatchWarp):
         shear:float=0., # degrees, drawn from -shear to shear
         shift:float=0., # part of the side, drawn from -shift to shift in x and y
         pad:str='reflection', # what lies outside the picture
-        p:float=1., # chance of each sample to be changed
+        p:float=1., # probability that a sample is changed
     ):
         super().__init__(p, pad)
         self.rotate,self.shear,self.shift = rotate,shear,shift
@@ -156,7 +156,7 @@ class BatchOptical(BatchWarp):
     "Each sample through its own lens: coordinates times 1 + k r², where r is 1 in the middle of an edge"
     def __init__(self,
         k:float=.1, # drawn from -k to k; above 0 the edges shrink
-        p:float=1., # chance of each sample to be changed
+        p:float=1., # probability that a sample is changed
         pad:str='reflection', # what lies outside the picture
     ):
         super().__init__(p, pad)
@@ -171,7 +171,7 @@ class BatchElastic(BatchWarp):
     def __init__(self,
         strength:float=.03, # standard deviation of a pull, parts of the side
         knots:int=6, # of the net, a side; more is crumplier
-        p:float=1., # chance of each sample to be changed
+        p:float=1., # probability that a sample is changed
         pad:str='reflection', # what lies outside the picture
     ):
         super().__init__(p, pad)
@@ -230,7 +230,7 @@ class BatchCrop(BatchWarp):
 
 # %% ../../nbs/learn/30_augment.ipynb #batchwarps
 class BatchWarps(BatchWarp):
-    "Several warps as one: each piece with its own chance, one interpolation; a `BatchCrop` may be the first"
+    "Several warps as one: each piece with its own probability, one interpolation; a `BatchCrop` may be the first"
     split_idx,order = None,22
     def __init__(self,
         pieces:Sequence[BatchWarp], # in the order they act
@@ -253,7 +253,7 @@ class BatchGain(BatchTransform):
     order = 30
     def __init__(self,
         gain:float=1.25, # drawn from 1/gain to gain, evenly in the logarithm
-        p:float=1., # chance of each sample to be changed
+        p:float=1., # probability that a sample is changed
     ):
         super().__init__(p)
         self.gain = gain
@@ -282,7 +282,7 @@ class BatchLight(BatchTransform):
     def __init__(self,
         brightness:float=.2, # factor drawn from 1 - brightness to 1 + brightness
         contrast:float=.2, # the same
-        p:float=1., # chance of each sample to be changed
+        p:float=1., # probability that a sample is changed
     ):
         super().__init__(p)
         self.brightness,self.contrast = brightness,contrast
@@ -312,7 +312,7 @@ class BatchColour(BatchTransform):
         brightness:float=.2, # factor drawn from 1 - brightness to 1 + brightness
         contrast:float=.2, # the same
         saturation:float=.2, # the same
-        p:float=1., # chance of each sample to be changed
+        p:float=1., # probability that a sample is changed
     ):
         super().__init__(p)
         self.limits = brightness,contrast,saturation
@@ -338,7 +338,7 @@ class BatchBlur(BatchTransform):
     order = 28
     def __init__(self,
         sigma:float=1., # width in pixels, drawn from 0 to sigma
-        p:float=1., # chance of each sample to be changed
+        p:float=1., # probability that a sample is changed
     ):
         super().__init__(p)
         self.sigma = sigma
@@ -364,7 +364,7 @@ class BatchTiles(BatchTransform):
     order = 29
     def __init__(self,
         tiles:int=3, # tiles a side
-        p:float=.5, # chance of each sample to be changed
+        p:float=.5, # probability that a sample is changed
     ):
         super().__init__(p)
         self.tiles = tiles

@@ -109,7 +109,7 @@ class StoreDL(TfmdDL):
         super().__init__(dataset, bs=bs, **(kwargs | dict(num_workers=0, n=draws or len(dataset))))
         self.weights,self.idxs = weights,[]
     def get_idxs(self):
-        "Items of one epoch; what chance decides comes from `self.rng`"
+        "Items of one epoch; everything random comes from `self.rng`"
         n = len(self.dataset)
         if self.weights is not None: return self.rng.choices(range(n), self.weights, k=self.n)
         rounds = [self.shuffle_fn(range(n)) if self.shuffle else range(n) for _ in range(-(-self.n//max(n, 1)))]

@@ -21,16 +21,16 @@ from ..core import LearnError, one_of
 
 # %% ../../nbs/learn/42_losses.ipynb #multilabelloss
 class MultiLabelLoss(nn.Module):
-    "Base of the losses here: children say `cells`, what every answer adds to the loss of its sample"
+    "Base of the losses here: children say `elementwise`, what every answer adds to the loss of its sample"
     def __init__(self,
         thresh:float=.5, # `decodes` calls a class present above it
     ):
         super().__init__()
         self.thresh,self.name,self.reduction = thresh,type(self).__name__,'mean'   # fastai sets 'none' where it asks for the loss of each sample
-    def cells(self, z, y): raise NotImplementedError(f"{self.name} has no `cells`")
+    def elementwise(self, z, y): raise NotImplementedError(f"{self.name} has no `elementwise`")
     def per_sample(self, z, y):
         "Loss of each sample: N"
-        return self.cells(*self.check(z, y)).sum(1)
+        return self.elementwise(*self.check(z, y)).sum(1)
     def forward(self, z, y): return self.per_sample(z, y).mean() if self.reduction == 'mean' else self.per_sample(z, y)
     def activation(self, z): return torch.sigmoid(z)
     def decodes(self, p): return p > self.thresh
@@ -66,7 +66,7 @@ class PointwiseLoss(MultiLabelLoss):
         self.smooth,self.reduce = _number('smooth', smooth, 1),_choice('reduce', reduce, 'sum', 'mean')
     def yes(self, z): raise NotImplementedError(f"{self.name} has no `yes`")
     def no(self, z): raise NotImplementedError(f"{self.name} has no `no`")
-    def cells(self, z, y):
+    def elementwise(self, z, y):
         y = y*(1 - self.smooth) + self.smooth/2
         cost = y*self.yes(z) + (1 - y)*self.no(z)
         return cost/z.shape[1] if self.reduce == 'mean' else cost
@@ -131,7 +131,7 @@ class AsymmetricLoss(PointwiseLoss):
 # %% ../../nbs/learn/42_losses.ipynb #softf1loss
 class SoftF1Loss(MultiLabelLoss):
     "1 - F1 of each sample over its classes, with probabilities in place of counts; a sample without labels costs 1, with no slope"
-    def cells(self, z, y):
+    def elementwise(self, z, y):
         p = torch.sigmoid(z)
         return (p + y - 2*p*y) / (p + y).sum(1, keepdim=True).clamp(min=1e-8)
 
@@ -144,7 +144,7 @@ class SoftF1ClassLoss(MultiLabelLoss):
     ):
         super().__init__(thresh)
         self.absent = _choice('absent', absent, 'skip', 'bce')
-    def cells(self, z, y):
+    def elementwise(self, z, y):
         p, there, n = torch.sigmoid(z), (y > 0).any(0), len(z)
         share = n * (p + y - 2*p*y) / (p + y).sum(0).clamp(min=1e-8)
         if self.absent == 'skip': return share * there / there.sum().clamp(min=1)
@@ -180,7 +180,7 @@ class LovaszLoss(MultiLabelLoss):
         z, y = super().check(z, y)
         if not ((y == 0) | (y == 1)).all(): raise LearnError(f"{self.name} counts wrong answers and takes targets of 0 and 1 only: train without mixup, CutMix and smoothing, or take another loss")
         return z, y
-    def cells(self, z, y):
+    def elementwise(self, z, y):
         errors, flip = 1 - z*(2*y - 1), self.over == 'classes'
         e, t = (o.detach().T if flip else o.detach() for o in (errors, y))
         w = lovasz_weights(e, t, self.of)
@@ -202,7 +202,7 @@ def hard_negatives(
 # %% ../../nbs/learn/42_losses.ipynb #hardlogloss
 class HardLogLoss(MultiLabelLoss):
     "Binary cross-entropy of each class over its positives and its `hard_negatives` in the batch, mean over classes (bestfitting)"
-    def cells(self, z, y):
+    def elementwise(self, z, y):
         asked = (y > 0) | hard_negatives(z, y)
         bce = -y*F.logsigmoid(z) - (1 - y)*F.logsigmoid(-z)
         return bce * asked / asked.sum(0) * len(z)/z.shape[1]
@@ -218,11 +218,11 @@ class SumLoss(MultiLabelLoss):
         super().__init__(thresh)
         if len(terms) != len(weights) or not terms: raise LearnError(f"{len(terms)} terms and {len(weights)} weights: give at least one term, and a weight to each")
         other = [k for k,o in terms.items() if not isinstance(o, MultiLabelLoss)]
-        if other: raise LearnError(f"{', '.join(other)}: a sum is made of losses of this library, which know `cells`")
+        if other: raise LearnError(f"{', '.join(other)}: a sum is made of losses of this library, which know `elementwise`")
         wrong = [o for o in weights if not (isinstance(o, (int, float)) and 0 < o < inf)]
         if wrong: raise LearnError(f"weight {wrong[0]!r}: weights are numbers above 0")
         self.names,self.terms,self.weights = list(terms),nn.ModuleList(terms.values()),[float(o) for o in weights]
-    def cells(self, z, y): return sum(w*o.cells(*o.check(z, y)) for w,o in zip(self.weights, self.terms))
+    def elementwise(self, z, y): return sum(w*o.elementwise(*o.check(z, y)) for w,o in zip(self.weights, self.terms))
 
 # %% ../../nbs/learn/42_losses.ipynb #losses-2
 losses = dict(bce=BCELoss, bce_smooth=partial(BCELoss, smooth=.1), focal=FocalLoss, focal_mean=partial(FocalLoss, reduce='mean'), asymmetric=AsymmetricLoss,

@@ -20,7 +20,7 @@ from fastcore.foundation import L
 
 from ..core import HPAError, read_json, write_json, write_text, writing
 from .callbacks import TrainingCallback, clear_partial, epoch_name, restart_best
-from .learner import chance, set_chance
+from .learner import rng_state, set_rng_state
 
 # %% ../../nbs/learn/53_resume.ipynb #resumeerror
 class ResumeError(HPAError):
@@ -35,7 +35,7 @@ def training_state(
     if not isinstance(learn.opt, OptimWrapper): opt = dict(opt, hypers=list(opt['hypers']))
     memories = {o.name: o.remember() for o in learn.cbs if isinstance(o, TrainingCallback)}
     seen = dict(values=[[float(v) for v in o] for o in r.values], losses=[float(o) for o in r.losses], lrs=list(r.lrs), iters=list(r.iters), smooth=[r.smooth_loss.count, r.smooth_loss.val])
-    return dict(epoch=learn.epoch, n_epoch=learn.n_epoch, model=learn.model.state_dict(), opt=opt, chance=chance(learn.dls), memories=memories, recorder=seen,
+    return dict(epoch=learn.epoch, n_epoch=learn.n_epoch, model=learn.model.state_dict(), opt=opt, rng=rng_state(learn.dls), memories=memories, recorder=seen,
                 train_iter=learn.train_iter, lr_scale=getattr(learn, 'lr_scale', 1.), lr_hold=getattr(learn, 'lr_hold', None))
 
 # %% ../../nbs/learn/53_resume.ipynb #set-training-state
@@ -54,7 +54,7 @@ def set_training_state(
     r.values, r.losses, r.lrs, r.iters = L(map(L, seen['values'])), seen['losses'], seen['lrs'], seen['iters']
     r.smooth_loss.count, r.smooth_loss.val = seen['smooth']
     learn.train_iter, learn.lr_scale, learn.lr_hold, learn.first_epoch = state['train_iter'], state['lr_scale'], state['lr_hold'], state['epoch'] + 1
-    set_chance(learn.dls, state['chance'])
+    set_rng_state(learn.dls, state['rng'])
 
 # %% ../../nbs/learn/53_resume.ipynb #checkpoint
 class Checkpoint(TrainingCallback):

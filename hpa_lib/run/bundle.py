@@ -28,11 +28,11 @@ from ..data.probs import reduce_views
 from ..data.reading import Reading, common_reading
 from ..data.store import Store, pack_sizes
 from ..decide.decision import Decision, load_decision
-from ..learn.learner import RGBYLearner, chance, set_chance, use_plan
+from ..learn.learner import RGBYLearner, rng_state, set_rng_state, use_precision
 from ..learn.loaders import StoreData
 from ..learn.predict import predict_rows
 from ..learn.views import corner_crop, get_views, seeded_crop, whole
-from ..nets.models import Plan, RGBYNet, load_model, save_model
+from ..nets.models import Precision, RGBYNet, load_model, save_model
 
 # %% ../../nbs/run/68_bundle.ipynb #member
 @dataclass(frozen=True)
@@ -296,7 +296,7 @@ class Bundle:
     def __init__(self,
         path:str|Path, # folder that `save_members` or `save_bundle` wrote, or a run folder that holds one
         device:str|torch.device|None=None, # None: the GPU where there is one, else the CPU
-        plan:Plan|None=None, # precision and memory order; None: by network and device
+        precision:Precision|None=None, # precision and memory order; None: by network and device
     ):
         # The folder
         self.path = _bundle_folder(Path(path))
@@ -315,7 +315,7 @@ class Bundle:
 
         # Networks
         device = torch.device(device or ('cuda' if torch.cuda.is_available() else 'cpu'))
-        self.networks = {m.name: [use_plan(load_model(o).to(device), plan) for o in m.weights] for m in self.members}
+        self.networks = {m.name: [use_precision(load_model(o).to(device), precision) for o in m.weights] for m in self.members}
     @property
     def models(self): return [o for nets in self.networks.values() for o in nets]
     @property
@@ -569,9 +569,9 @@ def export(self:RGBYLearner,
     _check_exportable(self, path)
 
     # What the network is shown, and what becomes of its answers
-    data, state = self.dls.valid.dataset, chance(self.dls)
+    data, state = self.dls.valid.dataset, rng_state(self.dls)
     try: side, mean, std = _shown(self.dls)
-    finally: set_chance(self.dls, state)
+    finally: set_rng_state(self.dls, state)
     crop = None if side == data.store.size else side
     if decision is None:
         decision = Decision(thresholds=dict.fromkeys(data.classes.names, .5), fallbacks=['argmax'], rule='at_half')

@@ -32,7 +32,7 @@ import hpa_lib
 from ..core import RunError, digest, few, file_digest, read_json, write_json, writing
 from ..data.folds import grouped_folds
 from ..data.labels import Vocab
-from ..data.probs import class_table, reduce_views
+from ..data.probs import class_table, name_tables, reduce_views, write_probs
 from ..data.reading import common_reading
 from ..data.samples import load_samples
 from ..data.scores import mean_ap
@@ -44,7 +44,7 @@ from ..decide.submit import write_submission
 from ..decide.thresholds import NestedScore
 from ..learn.augment import NEED_SIZE, mixing
 from ..learn.callbacks import Accumulate, Averaging, EarlyStop, FreezeBody, History, KeepBest, Plateau, SampleLog
-from ..learn.learner import RGBYLearner, rgby_learner, use_plan
+from ..learn.learner import RGBYLearner, rgby_learner, use_precision
 from ..learn.loaders import store_dls, store_rows
 from ..learn.predict import predict_rows
 from ..learn.resume import Checkpoint, SteerByHand
@@ -189,7 +189,8 @@ def blended(self:Run,
 ) -> pd.DataFrame: # id x class
     "One table, blended by the run's decision where there are several"
     tables = self.probs(which)
-    return self.decision.blend.apply(tables) if isinstance(tables, Mapping) else class_table(tables)
+    if self.members: return self.decision.blend.apply(tables)
+    return class_table(tables)
 
 # %% ../../nbs/run/84_folder.ipynb #recipe-callbacks
 def recipe_callbacks(
@@ -323,7 +324,7 @@ def train_fold(
     if not kept: save_model(learn.model, path/'model.safetensors')
     shutil.rmtree(path/'checkpoints', ignore_errors=True)
 
-    facts = dict(seed=run.recipe.train.seed + fold, device=str(learn.dls.device), plan=str(learn.model.plan), epochs=len(learn.history.rows),
+    facts = dict(seed=run.recipe.train.seed + fold, device=str(learn.dls.device), precision=str(learn.model.precision), epochs=len(learn.history.rows),
                  train_seconds=time.time() - begun, peak_memory_mb=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss//1024)
     if seen.ids: facts['seen'] = len(seen.ids)
     if not seen.known: facts['start_unknown'] = True
@@ -344,7 +345,7 @@ def predict_fold(
     rows = dict(test=np.flatnonzero(store.ok & store.samples.is_test.astype(bool)), oof=store_rows(store, run.folds, fold)[1])
     parts = {k: [] for k,r in rows.items() if len(r)}
     for i,file in enumerate(files):
-        model = use_plan(load_model(file).to(default_device()))
+        model = use_precision(load_model(file).to(default_device()))
         for k in parts:
             table = predict_rows(model, store, rows[k], vocab, v.names, fold, progress=progress, crop=seen_side(run.recipe))
             parts[k].append(table.assign(view=table['view'] + i*n))
@@ -357,7 +358,7 @@ def _gather(run:Run, name:str) -> pd.DataFrame|None: # tables of all folds in on
     parts = [run.fold(k)/f'{name}.parquet' for k in run.trained]
     if not parts or not all(o.is_file() for o in parts): return None
     table = pd.concat([pd.read_parquet(o) for o in parts], ignore_index=True)
-    with writing(run.path/f'{name}.parquet') as part: table.to_parquet(part)
+    write_probs(table, run.path/f'{name}.parquet')
     return table
 
 # %% ../../nbs/run/84_folder.ipynb #targets
@@ -375,19 +376,18 @@ def decide_run(
     if not run.members and _gather(run, 'oof') is None: raise RunError(f"{run.path} has no finished fold: train one first")
     tables, d = run.probs('oof'), run.recipe.decide
     samples = _targets(run)
-    many = isinstance(tables, Mapping)
-    first = next(iter(tables.values())) if many else tables
+    tables = name_tables(tables)
+    first = next(iter(tables.values()))
 
     # a single fold is cut once more, by groups
     if first.fold.nunique() == 1:
         rows = samples[samples.id.isin(first.id)].reset_index(drop=True)
         again = grouped_folds(rows, run.vocab, min(5, rows.group.nunique())).set_index('id').fold
-        cut = {k: t.assign(fold=again.loc[t.id].to_numpy()) for k,t in (tables if many else dict(one=tables)).items()}
-        tables = cut if many else cut['one']
+        tables = {k: t.assign(fold=again.loc[t.id].to_numpy()) for k, t in tables.items()}
 
-    decision, score = fit_decision(tables, samples, d.fallbacks or None, d.cap, rule=d.rule, calibrate=d.calibrate, blend=run.recipe.blend.how if many else None, average_twins=d.average_twins)
+    decision, score = fit_decision(tables, samples, d.fallbacks or None, d.cap, rule=d.rule, calibrate=d.calibrate, blend=run.recipe.blend.how if run.members else None, average_twins=d.average_twins)
     if d.known: decision = decision.model_copy(update=dict(known=read_known(d.known, run.vocab)))
-    first = next(iter(tables.values())) if many else tables
+    first = next(iter(tables.values()))
     score.save(run.path, first.id, first.fold)
     decision.save(run.path/'decision.json')
     return decision, score

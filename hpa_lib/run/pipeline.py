@@ -30,7 +30,7 @@ from ..data.reading import Reading, common_reading
 from ..data.samples import load_samples, sample_channels, save_samples, tidy_samples
 from ..data.sources import Source, describe_sources, read_sources, settle, source_kind
 from ..data.store import Store, pack, pack_estimate
-from ..learn.learner import use_plan
+from ..learn.learner import use_precision
 from ..learn.resume import ResumeError, from_best
 from ..nets.models import rgby_model
 from hpa_lib.run.folder import (
@@ -269,7 +269,7 @@ def training_estimate(
     how = m.model_dump(exclude={'weights', 'seen'})
     device = torch.device('cuda' if torch.cuda.is_available() else 'cpu')
     with torch.random.fork_rng():
-        model = use_plan(rgby_model(n_out=n_out, channels=d.channels, weights=None, **how).to(device))
+        model = use_precision(rgby_model(n_out=n_out, channels=d.channels, weights=None, **how).to(device))
         numbers = sum(o.numel() for o in model.state_dict().values())
         seconds = _time_step(model, torch.rand(bs, len(d.channels), *[d.crop or d.size]*2, device=device)) if timed else 0.
     steps = t.batches*t.bs if t.batches else rows

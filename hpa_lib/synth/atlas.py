@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['SYNTH_VERSION', 'make_field', 'protein', 'markers', 'expose', 'truth_mask', 'Drawing', 'draw_sample', 'spoil',
-           'plan_antibodies', 'plan_samples', 'plan_twins', 'perturb', 'make_atlas', 'Truth', 'read_truth',
+           'choose_antibodies', 'choose_samples', 'choose_twins', 'perturb', 'make_atlas', 'Truth', 'read_truth',
            'read_masks']
 
 # %% ../../nbs/synth/16_atlas.ipynb #c-atlas-imports
@@ -144,7 +144,7 @@ def spoil(
     return tuple(o for o in vocab if o in out), kind
 
 # %% ../../nbs/synth/16_atlas.ipynb #plan-antibodies
-def plan_antibodies(
+def choose_antibodies(
     n:int, # antibodies
     vocab:str|Iterable|Vocab=HPA28, # classes
     temper:float=.5, # exponent on the class frequencies; 1: Kaggle's
@@ -165,8 +165,8 @@ def plan_antibodies(
     return out
 
 # %% ../../nbs/synth/16_atlas.ipynb #plan-samples
-def plan_samples(
-    antibodies:pd.DataFrame, # as `plan_antibodies` gives
+def choose_samples(
+    antibodies:pd.DataFrame, # as `choose_antibodies` gives
     n:int, # samples
     per_antibody:int=4, # samples an antibody
     fields:int=2, # fields of view a well
@@ -188,8 +188,8 @@ def plan_samples(
     return out
 
 # %% ../../nbs/synth/16_atlas.ipynb #plan-twins
-def plan_twins(
-    samples:pd.DataFrame, # as `plan_samples` gives
+def choose_twins(
+    samples:pd.DataFrame, # as `choose_samples` gives
     twins:int, # how many samples are issued again
     label_noise:float=0., # share of twins whose published label set is spoiled anew
     shift:float=0., # shifted by at most this share of the side
@@ -273,9 +273,9 @@ def make_atlas(
     if _finished(folder, made, overwrite): return folder
 
     # Who is drawn
-    ab = plan_antibodies(-(-n//per_antibody), vocab, temper, cover, label_noise, seed)
-    samples = plan_samples(ab, n, per_antibody, fields, cell_lines, seed)
-    again = plan_twins(samples, twins, label_noise, twin_shift, twin_gain, vocab, seed)
+    ab = choose_antibodies(-(-n//per_antibody), vocab, temper, cover, label_noise, seed)
+    samples = choose_samples(ab, n, per_antibody, fields, cell_lines, seed)
+    again = choose_twins(samples, twins, label_noise, twin_shift, twin_gain, vocab, seed)
 
     # Drawn beside the place, named when whole
     with placing(folder) as part:

@@ -7,7 +7,7 @@ from hpa_lib.data.samples import read_samples
 from hpa_lib.data.store import pack
 from hpa_lib.decide.blend import Blend
 from hpa_lib.decide.decision import Decision
-from hpa_lib.nets.models import Plan, rgby_model, save_model
+from hpa_lib.nets.models import Precision, rgby_model, save_model
 from hpa_lib.run.bundle import Bundle, Member, save_members
 
 CLASSES = ['Nucleoplasm', 'Nucleoli', 'Plasma membrane', 'Mitochondria', 'Cytosol']
@@ -48,12 +48,12 @@ def test_one_channel_is_refused_and_may_be_allowed(bundle, real, tmp_path):
 @pytest.mark.slow
 def test_two_members_of_different_size_on_real_fields(bundle, real, tmp_path):
     "The trained fold, and a fresh network on red, green and blue at another size; each as it answers alone"
-    trained, samples = Bundle(bundle, plan=Plan()), read_samples(real/'fields512')[:4]
+    trained, samples = Bundle(bundle, precision=Precision()), read_samples(real/'fields512')[:4]
     vocab, rgb = trained.vocab, ['red', 'green', 'blue']
     net = save_model(rgby_model('test_resnet', len(vocab), rgb, weights=None, hidden=8), tmp_path/'n.safetensors')
     small = Member.of([net], pack(samples, tmp_path/'s.zarr', 48, rgb, progress=False), 'flips*crops2', crop=32, name='small', vocab=vocab)
     half = Decision(thresholds=dict.fromkeys(vocab.names, .5))
     blended = half.model_copy(update=dict(blend=Blend(how='mean', weights=dict(model=.5, small=.5), classes=vocab.names)))
-    def answer(name, members, decision): return Bundle(save_members(tmp_path/name, members, vocab, decision), plan=Plan()).predict(samples, progress=False)[CLASSES]
+    def answer(name, members, decision): return Bundle(save_members(tmp_path/name, members, vocab, decision), precision=Precision()).predict(samples, progress=False)[CLASSES]
     alone = answer('a', trained.members, half) + answer('b', [small], half)
     pd.testing.assert_frame_equal(answer('both', [*trained.members, small], blended), alone/2, rtol=0, atol=1e-5)

@@ -14,10 +14,10 @@ from pydantic import ValidationError
 from hpa_lib.core import DecisionError
 from hpa_lib.data.folds import grouped_folds
 from hpa_lib.data.labels import HPA28, Z2G10
-from hpa_lib.data.probs import class_table, read_probs, read_table, reduce_views
+from hpa_lib.data.probs import align_tables, class_table, read_probs, read_table, reduce_views
 from hpa_lib.data.scores import macro_f1, mean_ap
 from hpa_lib.decide.blend import (
-    Blend, align_tables, average_twins, blend, hill_climb, log_loss, nested_blend, overwrite, paired_f1,
+    Blend, average_twins, blend, hill_climb, log_loss, nested_blend, overwrite, paired_f1,
     simplex_weights, stack, target_table,
 )
 from hpa_lib.decide.submit import check_submission, compare_submissions, labels_a_row, read_submission, write_submission

@@ -51,7 +51,7 @@ def test_law_finite_and_order_of_samples(name, case):
     value, each = loss(z, y), loss.per_sample(z, y)
     assert each.shape == (len(z),) and (each >= -1e-12).all() and torch.isfinite(value)
     close(each.mean(), value)
-    close(loss.cells(*loss.check(z, y)).sum(1), each)
+    close(loss.elementwise(*loss.check(z, y)).sum(1), each)
     value.backward()
     assert torch.isfinite(z.grad).all()
     close(loss(z.flip(0), y.flip(0)), value)                   # ties may change who pays, never how much

@@ -29,7 +29,7 @@ from hpa_lib.decide.decision import Decision
 from hpa_lib.learn.learner import rgby_learner
 from hpa_lib.learn.loaders import batch_transforms, store_dls
 from hpa_lib.learn.predict import predict_rows
-from hpa_lib.nets.models import Plan, load_model, rgby_model, save_model
+from hpa_lib.nets.models import Precision, load_model, rgby_model, save_model
 from hpa_lib.run.bundle import Bundle, Member, save_bundle, save_members
 from hpa_lib.synth.atlas import make_atlas
 
@@ -73,7 +73,7 @@ def members(store, rgb, tmp_path_factory):
 
 def opened(path):
     "A bundle whose networks compute in float32, on every machine"
-    return Bundle(path, 'cpu', Plan())
+    return Bundle(path, 'cpu', Precision())
 
 
 def blending(how='mean', **weights):
@@ -424,7 +424,7 @@ def learner(samples, store, tmp_path):
         torch.manual_seed(0)
         dls = store_dls(store, grouped_folds(samples, HPA28, n=2), vocab=THREE, bs=2, tfms=tfms, crop=crop, path=tmp_path)
         how = dict(weights=None, hidden=8) if isinstance(net, str) else {}
-        return rgby_learner(dls, net, path=tmp_path/'learn', plan=Plan(), **how, **kwargs)
+        return rgby_learner(dls, net, path=tmp_path/'learn', precision=Precision(), **how, **kwargs)
     return make
 
 
