@@ -21,13 +21,17 @@ import pandas as pd
 from fastcore.meta import delegates
 from fastcore.script import anno_parser, store_true
 
-from .core import DataError, DecisionError, few, writing
+from .core import DataError, DecisionError, few, write_text, writing
+from .data.labels import Vocab
 
 # %% ../nbs/90_cli.ipynb #reading-options
 def reading_options(
     channels:str=None, # channels to read, in order, with commas; default: red,green,blue,yellow, or what the source has
-    vocab:str=None, # what label codes mean: hpa28, z2g10, a file with a class a line, or the classes with commas; default: hpa28, or what the source has
-    table:str=None, # for folders of pictures without labels of their own: CSV of ids and labels (Id,Target; CellLine too for HPAv18)
+    # what label codes mean: hpa28, z2g10, a file with a class a line, or the classes with commas;
+    # default: hpa28, or what the source has
+    vocab:str=None,
+    # for folders of pictures without labels of their own: CSV of ids and labels (Id,Target; CellLine too for HPAv18)
+    table:str=None,
     pattern:str=None, # for any folder: paths with named parts, such as "{plate}/{well}_{field}_{channel}.tif"
     planes:str=None, # with a pattern of one file a sample: planes of the channels, such as "red=MT,green=GFP,blue=0"
     names:str=None, # with a pattern: what files call the channels, such as "ch00=blue,ch01=green"
@@ -38,8 +42,11 @@ def reading_options(
     allow_missing:store_true=False, # a sample may lack a channel, which is then black
 ) -> dict: # option of a `Reading` -> what was said
     "The options of reading that were said"
-    said = dict(channels=channels, vocab=vocab, table=table, pattern=pattern, planes=planes, names=names, yellow=yellow, groups=groups, depth=depth, fit=fit)
-    return {k: v for k,v in said.items() if v is not None} | (dict(missing='allow') if allow_missing else {})
+    options = dict(
+        channels=channels, vocab=vocab, table=table, pattern=pattern, planes=planes, names=names, yellow=yellow,
+        groups=groups, depth=depth, fit=fit, missing='allow' if allow_missing else None,
+    )
+    return {k: v for k, v in options.items() if v is not None}
 
 # %% ../nbs/90_cli.ipynb #said-sources
 def said_sources(
@@ -47,21 +54,26 @@ def said_sources(
     **options, # of `reading_options`
 ) -> list: # a `Source` for each path, with those options that its kind can use
     "Sources as they were said at a terminal; raises `DataError` for an option that none of them can use"
-    from hpa_lib.core import DataError
     from hpa_lib.data.reading import Reading
     from hpa_lib.data.sources import KINDS, Source, source_kind
-    said, used, found = reading_options(**options), set(), []
+    said = reading_options(**options)
+    used, found = set(), []
     for path in paths:
+        # Each source gets what its kind can use
         kind = source_kind(path, Reading().said(**said))
         able = ('channels', 'vocab') if kind == 'store' else KINDS[kind]
-        mine = {k: v for k,v in said.items() if k in able}
+        mine = {k: v for k, v in said.items() if k in able}
         found.append(Source(str(path), Reading().said(**mine)))
         used |= set(mine)
     unused = [_option(o) for o in said if o not in used]
-    if unused: raise DataError(f"{', '.join(unused)}: none of {few(paths, 3, str)} is read with it; leave it out, or see what kind of source that is")
+    if unused:
+        cure = "leave it out, or see what kind of source that is"
+        raise DataError(f"{', '.join(unused)}: none of {few(paths, 3, str)} is read with it; {cure}")
     return found
 
-def _option(name): return '--allow-missing' if name == 'missing' else f'--{name}' # as it is said at a terminal
+def _option(name):
+    "An option of reading, as it is said at a terminal"
+    return '--allow-missing' if name == 'missing' else f'--{name}'
 
 def _store(path):
     from hpa_lib.data.store import Store
@@ -73,8 +85,10 @@ def engine_options(
     set:Annotated[str, dict(nargs='+')]=None, # change settings of the recipe, for example train.epochs=3
     fold:Annotated[int, dict(nargs='+')]=None, # train this fold only (or these); folds that are done count too
     folds:str=None, # folds of your own: CSV or parquet of id,fold
-    duplicates:str=None, # pairs of twins of your own: a table of `hpa duplicates`, or text with ids of one picture a line
-    sample:str=None, # sample submission, for order, ids and columns of submission.csv; default: the one in the contest's folder
+    # pairs of twins of your own: a table of `hpa duplicates`, or text with ids of one picture a line
+    duplicates:str=None,
+    # sample submission, for order, ids and columns of submission.csv; default: the one in the contest's folder
+    sample:str=None,
     from_best:float=None, # go on from each fold's best epoch at this part of the learning rate, such as .1
     accept:Annotated[str, dict(nargs='+')]=None, # files of the run that somebody edited, to be taken as they are
     only:str=None, # one step alone, such as decide; what it builds on must be up to date
@@ -83,9 +97,13 @@ def engine_options(
     quiet:store_true=False, # no bars
 ) -> dict: # keyword arguments of `run_recipe`
     "What can be said of a run, whatever it is called by"
-    return dict(fold=fold, folds=folds, duplicates=duplicates, sample=sample, from_best=from_best, accept=accept or (), only=only, progress=not quiet)
+    return dict(
+        fold=fold, folds=folds, duplicates=duplicates, sample=sample, from_best=from_best,
+        accept=accept or (), only=only, progress=not quiet,
+    )
 
-reading_options.__delwrap__ = engine_options # where the help of `hpa run`, which delegates to both, finds what these options are
+# The help of `hpa run`, which delegates to both, finds here what these options are
+reading_options.__delwrap__ = engine_options
 
 # %% ../nbs/90_cli.ipynb #c-engine
 def _engine(recipe, sources, path, plan=False, draw=None, **options):
@@ -95,22 +113,30 @@ def _engine(recipe, sources, path, plan=False, draw=None, **options):
     how = engine_options(**options)
     known = {k: how[k] for k in ('sample', 'progress', 'fold')}
     run = None
-    if plan: print(plan_steps(recipe_steps(recipe, sources, path, **known), path)[['status', 'why']].to_string())
+    if plan:
+        status = plan_steps(recipe_steps(recipe, sources, path, **known), path)
+        print(status[['status', 'why']].to_string())
     else:
         run = run_recipe(recipe, sources, path, **how)
         if not how['only']: print(_summary(run))
     if draw: print(_draw(recipe_steps(recipe, sources, path, **known), path, draw))
     return run
 
-def _summary(run): # what a finished run says at the terminal
+def _summary(run):
+    "What a finished run says at the terminal"
     r = run.report
+    spread = f"nested out-of-fold, 95 % interval over groups {r['low']:.3f} to {r['high']:.3f}"
+    score = f"macro F1 {r['nested']:.3f} ({spread}); at .5 {r['at_half']:.3f}"
     seen = f" SEEN: folds {r['seen']} were scored on samples that trained the first weights." if r.get('seen') else ''
-    return (f"macro F1 {r['nested']:.3f} (nested out-of-fold, 95 % interval over groups {r['low']:.3f} to {r['high']:.3f}); at .5 {r['at_half']:.3f}; "
-            f"mean average precision {r['mean_ap']:.3f}; {r['samples']} samples, folds {r['folds']}{seen}\nrun folder  {run.path}\nreport      {run.path/'report.html'}\nbundle      {run.path/'bundle'}")
+    return '\n'.join([
+        f"{score}; mean average precision {r['mean_ap']:.3f}; {r['samples']} samples, folds {r['folds']}{seen}",
+        f"run folder  {run.path}",
+        f"report      {run.path/'report.html'}",
+        f"bundle      {run.path/'bundle'}",
+    ])
 
 def _draw(steps, path, file):
     "The graph of the steps as a picture or as Mermaid text"
-    from hpa_lib.core import write_text
     from hpa_lib.run.steps import draw_steps, mermaid
     if file.endswith('.md'): write_text(file, f'```mermaid\n{mermaid(steps, path)}\n```\n')
     else: draw_steps(steps, path).figure.savefig(file, dpi=100)
@@ -121,8 +147,11 @@ def _draw(steps, path, file):
 @delegates(engine_options, keep=True)
 def run_cmd(
     recipe:str, # name or file of a recipe; or a run folder, to go on with
-    pictures:Annotated[str, dict(action='append')]=None, # what is read: a folder of any known kind, a table or a store; again for further sources; default: those of the recipe, else a synthetic atlas
-    train_only:Annotated[str, dict(nargs='+')]=None, # sources that are never scored, by their names (a folder's own name; hpav18)
+    # what is read: a folder of any known kind, a table or a store; again for further sources;
+    # default: those of the recipe, else a synthetic atlas
+    pictures:Annotated[str, dict(action='append')]=None,
+    # sources that are never scored, by their names (a folder's own name; hpav18)
+    train_only:Annotated[str, dict(nargs='+')]=None,
     run:str=None, # run folder to make or to go on with; default: runs/RECIPE
     n:int=1100, # samples of the synthetic atlas
     **kwargs
@@ -130,10 +159,15 @@ def run_cmd(
     "The whole way from pictures to report and bundle; the same command again does only what a change concerns"
     from hpa_lib.run.recipes import load_recipe
     reading, engine = _split(kwargs)
-    if (Path(recipe)/'recipe.toml').is_file(): recipe, run = str(Path(recipe)/'recipe.toml'), run or recipe
-    changes = (engine.pop('set') or []) + ([f'split.train_only={train_only}'] if train_only else [])
+    # The recipe, or that of a run
+    if (Path(recipe)/'recipe.toml').is_file():
+        run = run or recipe
+        recipe = str(Path(recipe)/'recipe.toml')
+    changes = engine.pop('set') or []
+    if train_only: changes = [*changes, f'split.train_only={train_only}']
     found = load_recipe(recipe, changes, engine.pop('scale'))
     path = Path(run or f'runs/{found.name}')
+    # Its pictures
     if pictures: sources = said_sources(pictures, **reading)
     elif found.source or found.blend.runs: sources = _nothing_said(reading)
     else: sources = [_atlas_table(path.parent, n, found.data, quiet=engine['quiet'])]
@@ -142,12 +176,15 @@ def run_cmd(
 def _split(kwargs):
     "Options of reading, and of the engine"
     mine = inspect.signature(reading_options).parameters
-    return {k: v for k,v in kwargs.items() if k in mine}, {k: v for k,v in kwargs.items() if k not in mine}
+    reading = {k: v for k, v in kwargs.items() if k in mine}
+    engine = {k: v for k, v in kwargs.items() if k not in mine}
+    return reading, engine
 
 def _nothing_said(reading):
     "Options of reading belong to pictures that are named on the same line"
-    said = reading_options(**reading)
-    if said: raise ValueError(f"{_option(next(iter(said)))}: options of reading go with --pictures; the recipe says itself how its sources are read")
+    said = [_option(o) for o in reading_options(**reading)]
+    cure = "options of reading go with --pictures; the recipe says itself how its sources are read"
+    if said: raise ValueError(f"{said[0]}: {cure}")
 
 # %% ../nbs/90_cli.ipynb #c-atlas-table
 def _atlas_table(root, n, data, seed=0, quiet=False):
@@ -156,13 +193,15 @@ def _atlas_table(root, n, data, seed=0, quiet=False):
     root.mkdir(parents=True, exist_ok=True)
     name = f'atlas-{n}-{data.size}' + (f'-{seed}' if seed else '')
     atlas = make_demo_atlas(root/name, n, data.size, seed, quiet)
-    return save_samples(hide_groups(read_samples(atlas, channels=data.channels)), root/f'{name}-{len(data.channels)}.parquet')
+    samples = hide_groups(read_samples(atlas, channels=data.channels))
+    return save_samples(samples, root/f'{name}-{len(data.channels)}.parquet')
 
 def make_demo_atlas(path, n, size, seed=0, quiet=False): # the folder
     "The atlas of `hpa demo`"
     from hpa_lib.synth.atlas import make_atlas
     if not quiet and not Path(path).exists(): print(f"drawing {n} samples of {size} px into {path}", flush=True)
-    return make_atlas(path, n=n, size=size, seed=seed, temper=.25, cover=10 if n >= 1000 else None, progress=not quiet)
+    cover = 10 if n >= 1000 else None
+    return make_atlas(path, n=n, size=size, seed=seed, temper=.25, cover=cover, progress=not quiet)
 
 # %% ../nbs/90_cli.ipynb #hide-groups
 def hide_groups(
@@ -180,7 +219,8 @@ def hide_groups(
 def train(
     store:str, # a store of `hpa pack`
     recipe:str='default', # name or file of a recipe
-    run:str='runs', # run folder to make or to go on with; "runs": a new one in there, named by recipe and time
+    # run folder to make or to go on with; "runs": a new one in there, named by recipe and time
+    run:str='runs',
     classes:str=None, # learn only these classes: codes or names, for example "0 2 25"
     **kwargs
 ):
@@ -188,7 +228,9 @@ def train(
     from hpa_lib.run.pipeline import run_path
     from hpa_lib.run.recipes import load_recipe
     packed = _store(store)
-    changes = [f'data.size={packed.size}', f'data.channels={list(packed.channels)}'] + ([f'data.classes="{classes}"'] if classes else []) + (kwargs.pop('set') or [])
+    changes = [f'data.size={packed.size}', f'data.channels={list(packed.channels)}']
+    if classes: changes.append(f'data.classes="{classes}"')
+    changes += kwargs.pop('set') or []
     found = load_recipe(recipe, changes, kwargs.pop('scale'))
     _engine(found, [store], run_path(run, found), **kwargs)
 
@@ -201,23 +243,26 @@ def demo(
     set:Annotated[str, dict(nargs='+')]=None, # change settings of the recipe, for example train.epochs=3
     quiet:store_true=False, # no bars
 ):
-    "Draw a synthetic atlas of 28 localisations, train on it in grouped folds, score honestly and write a report (minutes on two cores)"
-    from hpa_lib.data.samples import read_samples
-    from hpa_lib.data.scores import macro_f1
-    from hpa_lib.decide.submit import read_submission
+    """Draw a synthetic atlas of 28 localisations, train on it in grouped folds,
+    score honestly and write a report (minutes on two cores)"""
     from hpa_lib.run.recipes import load_recipe
     begun, root = time.time(), Path(path)
     found = load_recipe(recipe, set or [])
     table = _atlas_table(root, n, found.data, seed, quiet)
     run = _engine(found, [table], root/'runs'/found.name, quiet=quiet)
-
-    # what the run never saw: the labels of the test antibodies
-    truth = read_samples(table.with_name(table.name.rpartition('-')[0])).set_index('id')
-    sent, vocab = read_submission(run.path/'submission.csv'), run.vocab
-    test = truth.loc[sent.index]
-    score = macro_f1(vocab.multi_hot(vocab.only(test.labels)), vocab.multi_hot(sent))
-    print(f"test set    macro F1 {score:.3f} on {len(test)} samples of {test.group.nunique()} antibodies that the run never saw labelled")
+    print(_test_score(run, table.with_name(table.name.rpartition('-')[0])))
     print(f"all in {time.time()-begun:.0f} s", flush=True)
+
+def _test_score(run, atlas):
+    "What the submission of a run is worth on labels that it never saw: those of the atlas's test antibodies"
+    from hpa_lib.data.samples import read_samples
+    from hpa_lib.data.scores import macro_f1
+    from hpa_lib.decide.submit import read_submission
+    sent, vocab = read_submission(run.path/'submission.csv'), run.vocab
+    truth = read_samples(atlas).set_index('id').loc[sent.index]
+    score = macro_f1(vocab.multi_hot(vocab.only(truth.labels)), vocab.multi_hot(sent))
+    of = f"{len(truth)} samples of {truth.group.nunique()} antibodies that the run never saw labelled"
+    return f"test set    macro F1 {score:.3f} on {of}"
 
 # %% ../nbs/90_cli.ipynb #steer-2
 def steer_cmd(
@@ -232,37 +277,56 @@ def steer_cmd(
 
 # %% ../nbs/90_cli.ipynb #download-2
 def download(
-    what:Annotated[str, dict(choices=('hpa', 'kaggle'))], # hpa: pictures of proteinatlas.org (CC BY-SA); kaggle: the data of the competition of 2018, by Kaggle's own client
-    ids:Annotated[str, dict(nargs='*')], # for hpa: ids such as 10580_1610_C1_1, or files of them: CSV with a column Id, or text with an id a line
+    # hpa: pictures of proteinatlas.org (CC BY-SA); kaggle: the data of the competition of 2018, by Kaggle's own client
+    what:Annotated[str, dict(choices=('hpa', 'kaggle'))],
+    # for hpa: ids such as 10580_1610_C1_1, or files of them: CSV with a column Id, or text with an id a line
+    ids:Annotated[str, dict(nargs='*')],
     out:str=None, # folder for the pictures; default: hpa or kaggle in the current folder
     workers:int=4, # for hpa: files fetched at the same time
     interval:float=.1, # for hpa: seconds between two requests
-    base:str='http://v18.proteinatlas.org/images', # for hpa: address of the folder that holds the antibodies' folders
+    # for hpa: address of the folder that holds the antibodies' folders
+    base:str='http://v18.proteinatlas.org/images',
     failed:str=None, # for hpa: CSV to write the failed files to
     dry_run:store_true=False, # for hpa: only say how many files are missing
     quiet:store_true=False, # no bars
 ):
     "Fetch pictures from proteinatlas.org or Kaggle; the same command again fetches only what is missing"
-    from hpa_lib.data.download import download_hpa, download_kaggle, hpa_files, read_ids
+    from hpa_lib.data.download import download_hpa, download_kaggle, read_ids
     out = Path(out or what)
-    if what == 'kaggle': print(download_kaggle(out, progress=not quiet)); return
+    if what == 'kaggle':
+        print(download_kaggle(out, progress=not quiet))
+        return
     ids = [i for o in ids for i in (read_ids(o) if Path(o).is_file() else [o])]
     if dry_run:
-        files = hpa_files(ids, out, base=base)
-        there = files.path.map(lambda o: Path(o).is_file())
-        print(f"{out}: {len(files)} files of {len(ids)} samples, {there.sum()} are there, {(~there).sum()} to fetch, {(~there).sum()*interval/3600:.1f} hours at least"); return
+        print(_missing_files(ids, out, base, interval))
+        return
     done = download_hpa(ids, out, base=base, workers=workers, interval=interval, failed=failed, progress=not quiet)
+    # What came of it
     n = done.status.value_counts()
-    print(f"{out}: {n.get('ok', 0)} files fetched ({done.bytes[done.status == 'ok'].sum()/1e6:.1f} MB), {n.get('kept', 0)} were there, {n.get('failed', 0)} failed")
+    megabytes = done.bytes[done.status == 'ok'].sum()/1e6
+    fetched = f"{n.get('ok', 0)} files fetched ({megabytes:.1f} MB)"
+    print(f"{out}: {fetched}, {n.get('kept', 0)} were there, {n.get('failed', 0)} failed")
     for o in done[done.status == 'failed'].head(5).itertuples(): print(f"{o.url}: {o.error}")
-    if 'failed' in n.index: raise RuntimeError("not all files could be had; the same command tries the failed ones again")
+    if 'failed' in n.index:
+        raise RuntimeError("not all files could be had; the same command tries the failed ones again")
+
+def _missing_files(ids, out, base, interval):
+    "How many files of these samples are to be fetched, and how long that takes"
+    from hpa_lib.data.download import hpa_files
+    files = hpa_files(ids, out, base=base)
+    there = files.path.map(lambda o: Path(o).is_file())
+    todo = (~there).sum()
+    found = f"{len(files)} files of {len(ids)} samples, {there.sum()} are there"
+    return f"{out}: {found}, {todo} to fetch, {todo*interval/3600:.1f} hours at least"
 
 # %% ../nbs/90_cli.ipynb #pack-cmd
 @delegates(reading_options)
 def pack_cmd(
-    pictures:Annotated[str, dict(nargs='+')], # a folder of any known kind, a .csv of references or a .parquet samples table; several are packed together
+    # a folder of any known kind, a .csv of references or a .parquet samples table; several are packed together
+    pictures:Annotated[str, dict(nargs='+')],
     out:str=None, # store to write; default: NAME.zarr in the current folder; with several sizes NAME-SIZE.zarr
-    size:Annotated[int, dict(nargs='+')]=None, # side of the packed pictures, pixels (default: 160); several make several stores from one decoding
+    # side of the packed pictures, pixels (default: 160); several make several stores from one decoding
+    size:Annotated[int, dict(nargs='+')]=None,
     workers:int=None, # threads; default: one a core
     scheduler:str='threads', # or the address of a Dask scheduler, such as tcp://host:8786
     overwrite:store_true=False, # pack everything anew, also what is packed already
@@ -270,29 +334,41 @@ def pack_cmd(
     **kwargs
 ):
     "Read pictures once into a store that trains fast; the same command again reads only what is new or changed"
-    from dataclasses import replace
     from hpa_lib.data.reading import common_reading
     from hpa_lib.data.sources import describe_sources, read_sources, settle
     from hpa_lib.data.store import pack, pack_sizes
+    # Samples, and how they are read
     sources = said_sources(pictures, **kwargs)
     samples = read_sources(sources)
     if len(sources) > 1: print('\n'.join(describe_sources(samples)))
     reading = common_reading([settle(o.path, o.reading) for o in sources])[0]
+    # Stores
     path = Path(out or f"{Path(pictures[0]).resolve().name.split('.')[0]}.zarr")
     how = dict(reading=reading, workers=workers, progress=not quiet, scheduler=scheduler, overwrite=overwrite)
     sizes = list(size or [160])
-    stores = [pack(samples, path, sizes[0], update=not overwrite, **how)] if len(sizes) == 1 else pack_sizes(samples, path, sizes, **how).values()
-    for store in stores:
-        print(f"{store.path}: {len(store)} samples of {len(store.channels)} x {store.size} x {store.size}, {samples.group.nunique()} groups, {int(samples.is_test.sum())} test rows; {store.decoded} pictures were read now")
-    bad = store.samples[~store.ok]
+    if len(sizes) == 1: stores = [pack(samples, path, sizes[0], update=not overwrite, **how)]
+    else: stores = list(pack_sizes(samples, path, sizes, **how).values())
+    for store in stores: print(_packed(store, samples))
+    # What could not be read
+    bad = stores[-1].samples[~stores[-1].ok]
     for o in bad.head(5).itertuples(): print(f"could not read {o.id}: {o.error}")
-    if len(bad): print(f"{len(bad)} samples could not be read; their rows are kept with status and error, and nothing trains on them")
+    kept = "their rows are kept with status and error, and nothing trains on them"
+    if len(bad): print(f"{len(bad)} samples could not be read; {kept}")
+
+def _packed(store, samples):
+    "What a store holds, in a line"
+    size = f"{len(store)} samples of {len(store.channels)} x {store.size} x {store.size}"
+    rows = f"{samples.group.nunique()} groups, {int(samples.is_test.sum())} test rows"
+    return f"{store.path}: {size}, {rows}; {store.decoded} pictures were read now"
 
 # %% ../nbs/90_cli.ipynb #duplicates
 @delegates(reading_options)
 def duplicates(
-    pictures:Annotated[str, dict(nargs='+')], # a store of `hpa pack`; or folders and tables as for it, searched together, train/ with test/
-    out:str=None, # table of pairs to write: ids, bits that differ, score, source and is_test of both; default: twins.csv, or none with --run
+    # a store of `hpa pack`; or folders and tables as for it, searched together, train/ with test/
+    pictures:Annotated[str, dict(nargs='+')],
+    # table of pairs to write: ids, bits that differ, score, source and is_test of both;
+    # default: twins.csv, or none with --run
+    out:str=None,
     run:str=None, # run folder that is to use these pairs
     tied:str=None, # samples table (.parquet) to write, with twins tied together: for `hpa pack` and `hpa folds`
     rule:str='verified', # verified, bestfitting, leak259 or densenet121
@@ -302,35 +378,43 @@ def duplicates(
     **kwargs
 ):
     "Find fields of view that were issued twice, and what they give away; nothing is ever dropped"
-    from hpa_lib.data.duplicates import (
-        add_twins, find_twins, get_rule, hash_pictures, inherit_antibodies, label_conflicts, leak_list, show_pairs,
-        unjudged,
-    )
+    from hpa_lib.data.duplicates import find_twins, get_rule, hash_pictures, show_pairs, unjudged
     from hpa_lib.data.reading import common_reading
-    from hpa_lib.data.samples import save_samples
     from hpa_lib.data.sources import describe_sources, read_sources
-    from hpa_lib.run.pipeline import hand_in
     packed = [o for o in pictures if Path(o).suffix == '.zarr']
-    if packed and len(pictures) > 1: raise ValueError(f"{packed[0]}: a store is searched by itself; pack all sources into one, or give folders")
+    if packed and len(pictures) > 1:
+        raise ValueError(f"{packed[0]}: a store is searched by itself; pack all sources into one, or give folders")
+    # Pictures
     sources = said_sources(pictures, **kwargs)
-    samples, depth = read_sources(sources), common_reading([o.reading for o in sources])[0].depth
+    samples = read_sources(sources)
+    depth = common_reading([o.reading for o in sources])[0].depth
     if len(pictures) > 1: print('\n'.join(describe_sources(samples)))
     given = _store(pictures[0]) if packed else samples
-    luma = ['luma'] if 'luma' in get_rule(rule).radius else []
-    hashes = hash_pictures(given, luma or None, depth, progress=not quiet)
+    # Pairs
+    luma = ['luma'] if 'luma' in get_rule(rule).radius else None
+    hashes = hash_pictures(given, luma, depth, progress=not quiet)
     pairs = find_twins(hashes, rule, dihedral, progress=not quiet)
+    _keep_pairs(pairs, samples, unjudged(hashes, rule), run, out or (None if run else 'twins.csv'), tied)
+    if gallery and len(pairs):
+        show_pairs(pairs, given, n=8, depth=depth)[0][0].figure.savefig(gallery, dpi=100)
 
-    # where the pairs go
+def _keep_pairs(pairs, samples, mute, run, out, tied):
+    "Write pairs where they are wanted, and say what they mean"
+    from hpa_lib.data.duplicates import add_twins, inherit_antibodies, label_conflicts, leak_list
+    from hpa_lib.data.samples import save_samples
+    from hpa_lib.run.pipeline import hand_in
     if run: print(f"{hand_in(run, twins=pairs)['twins']}: for `hpa folds --run {run}`, `hpa train` and `hpa run`")
-    out = out or (None if run else 'twins.csv')
     if out:
         with writing(out) as part: pairs.to_csv(part, index=False)
-    both, mute = inherit_antibodies(add_twins(samples, pairs)), unjudged(hashes, rule)
-    print(f"{out or run}: {len(pairs)} pairs among {len(samples)} samples, in {both.twin.nunique()} twin groups; {leak_list(both).test_id.nunique()} test samples have a twin outside the test set; "
-          f"{len(label_conflicts(both))} pairs differ in labels; {int(both.inherited.sum())} samples inherit an antibody")
+    both = inherit_antibodies(add_twins(samples, pairs))
+    print('; '.join([
+        f"{out or run}: {len(pairs)} pairs among {len(samples)} samples, in {both.twin.nunique()} twin groups",
+        f"{leak_list(both).test_id.nunique()} test samples have a twin outside the test set",
+        f"{len(label_conflicts(both))} pairs differ in labels",
+        f"{int(both.inherited.sum())} samples inherit an antibody",
+    ]))
     if len(mute): print(f"{len(mute)} samples could not be judged: {few(mute.id, 3, str)}")
     if tied: print(save_samples(both, tied))
-    if gallery and len(pairs): show_pairs(pairs, given, n=8, depth=depth)[0][0].figure.savefig(gallery, dpi=100)
 
 # %% ../nbs/90_cli.ipynb #folds-cmd
 @delegates(reading_options)
@@ -351,15 +435,20 @@ def folds_cmd(
     from hpa_lib.data.folds import fold_balance, grouped_folds, holdout, leak_report, save_folds
     from hpa_lib.run.pipeline import hand_in
     table, vocab = _labelled(samples, run, classes, kwargs)
-    only = train_only or ()
-    folds = holdout(table, vocab, share, thresh, seed, by, only) if share else grouped_folds(table, vocab, n, seed, by, only)
+    # Folds
+    how = dict(seed=seed, by=by, train_only=train_only or ())
+    if share: folds = holdout(table, vocab, share, thresh, **how)
+    else: folds = grouped_folds(table, vocab, n, **how)
+    # What they are worth
     balance = fold_balance(table, folds, vocab)
     print(balance.round(1).to_string())
     for o in leak_report(table, folds).verdict: print(o)
-    beyond = balance.index[balance.worst > balance.allowed].tolist()
+    # Where they go
     if run: where = hand_in(run, folds=folds)['folds']
     if out or not run: where = save_folds(folds, out or 'folds.csv')
-    print(f"{where}: {len(folds)} samples; " + (f"uneven: {', '.join(beyond)}" if beyond else "every class within 5 % of its even share or one group's images"))
+    beyond = balance.index[balance.worst > balance.allowed].tolist()
+    even = "every class within 5 % of its even share or one group's images"
+    print(f"{where}: {len(folds)} samples; " + (f"uneven: {', '.join(beyond)}" if beyond else even))
 
 # %% ../nbs/90_cli.ipynb #c-labelled
 def _labelled(samples, run, classes, reading):
@@ -368,24 +457,33 @@ def _labelled(samples, run, classes, reading):
     from hpa_lib.data.sources import read_sources, settle
     from hpa_lib.run.pipeline import hand_in
     source = said_sources([samples], **reading)
-    table, vocab = read_sources(source), settle(source[0].path, source[0].reading).vocab
+    table = read_sources(source)
+    vocab = settle(source[0].path, source[0].reading).vocab
     if 'status' in table: table = table[table.status == 'ok'].reset_index(drop=True)
+    # Twins
     given = hand_in(run) if run else {}
     if 'twins' in given:
         pairs = read_pairs(given['twins'])
         table = inherit_antibodies(add_twins(table, pairs))
         print(f"{given['twins']}: {len(pairs)} pairs tied together")
+    # Classes
     if classes is None: return table, vocab
     vocab = vocab.subset(classes)
-    known = table.labels.notna()
-    table.loc[known, 'labels'] = pd.Series(vocab.only(table.labels[known]), index=table.index[known], dtype=object)
-    return table, vocab
+    return _with_labels_of(table, vocab), vocab
+
+def _with_labels_of(samples, vocab):
+    "Known labels without those that the vocabulary does not have"
+    known = samples.labels.notna()
+    labels = vocab.only(samples.labels[known])
+    samples.loc[known, 'labels'] = pd.Series(labels, index=samples.index[known], dtype=object)
+    return samples
 
 # %% ../nbs/90_cli.ipynb #leaks
 @delegates(reading_options)
 def leaks(
     samples:str, # a store, a folder as for `hpa pack`, or a table (.parquet, .csv)
-    folds:Annotated[str, dict(opt=False, nargs='?')]=None, # CSV or parquet of id (or Id) and fold, anybody's; default: those of --run
+    # CSV or parquet of id (or Id) and fold, anybody's; default: those of --run
+    folds:Annotated[str, dict(opt=False, nargs='?')]=None,
     run:str=None, # run folder: its twins are tied together; folds that cut nothing are handed to it
     by:str='group', # what must not be cut
     **kwargs
@@ -394,13 +492,18 @@ def leaks(
     from hpa_lib.data.folds import cut_groups, leak_report, read_folds
     from hpa_lib.run.pipeline import hand_in
     table, _ = _labelled(samples, run, None, kwargs)
-    file = folds or (hand_in(run).get('folds', Path(run)/'folds.parquet') if run else None)
+    # The folds
+    file = folds
+    if file is None and run: file = hand_in(run).get('folds', Path(run)/'folds.parquet')
     if file is None: raise ValueError("folds: give a file of id,fold, or a run folder that has folds (--run)")
     found = read_folds(file, table)
-    for name,o in leak_report(table, found).iterrows(): print(f"{name:10} {o.leaked:7} of {len(found)}  {o.verdict}")
+    # What leaks
+    for name, o in leak_report(table, found).iterrows():
+        print(f"{name:10} {o.leaked:7} of {len(found)}  {o.verdict}")
     cut = cut_groups(table, found, by)
     print(f"{len(cut)} {by}s are cut" if len(cut) else f"no {by} is cut")
-    if run and folds and not len(cut): print(f"{hand_in(run, folds=found)['folds']}: for `hpa train` and `hpa run`")
+    if run and folds and not len(cut):
+        print(f"{hand_in(run, folds=found)['folds']}: for `hpa train` and `hpa run`")
     return int(len(cut) > 0)
 
 # %% ../nbs/90_cli.ipynb #predict-2
@@ -414,46 +517,62 @@ def predict(
     quiet:store_true=False, # no bars
     **kwargs
 ):
-    "Labels and probabilities for pictures, by a trained bundle; they are read as the training's were, unless you say otherwise"
+    """Labels and probabilities for pictures, by a trained bundle;
+    they are read as the training's were, unless you say otherwise"""
     from hpa_lib.run.bundle import Bundle
     bundle = Bundle(bundle)
     given, pixels = _new_pictures(bundle, pictures, part, kwargs)
     answer = bundle.predict(given, progress=not quiet, rescale=rescale, **pixels)
     write_answer(answer, bundle.vocab, out)
-    for o in answer.itertuples():
-        if len(answer) <= 20: print(f"{o.id}: {', '.join(o.labels) or 'none'}" if o.status == 'ok' else f"{o.id}: could not be read: {o.error}")
+    # A few answers are said, many are counted
+    for o in answer.itertuples() if len(answer) <= 20 else ():
+        said = ', '.join(o.labels) or 'none' if o.status == 'ok' else f"could not be read: {o.error}"
+        print(f"{o.id}: {said}")
     bad = int((answer.status != 'ok').sum())
     print(f"{out}: {len(answer)} samples" + (f", {bad} of them could not be read" if bad else ''))
 
 # %% ../nbs/90_cli.ipynb #c-new-pictures
 def _new_pictures(bundle, path, part, options):
-    "New pictures, read as the training's were or as was said: samples or a store, and the options of pixels that were said"
-    from hpa_lib.core import DataError
-    from hpa_lib.data.reading import Reading
-    from hpa_lib.data.sources import KINDS, open_samples, source_kind
+    "New pictures, as the training's were read or as was said: samples or a store, and the options of pixels said"
+    from hpa_lib.data.sources import open_samples
     said = reading_options(**options)
     if 'channels' in said and said['channels'].split(',') != list(bundle.channels):
         raise DataError(f"--channels {said['channels']}: this bundle reads {','.join(bundle.channels)}; leave it out")
-    pixels = {k: said[k] for k in ('depth', 'fit', 'missing') if k in said}
     if Path(path).suffix == '.zarr':
-        if set(said) - {'channels', 'vocab'}: raise DataError(f"{path} is packed already; {few(map(_option, said), show=str)} can only be said of pictures")
+        extra = set(said) - {'channels', 'vocab'}
+        if extra:
+            said = few(map(_option, said), show=str)
+            raise DataError(f"{path} is packed already; {said} can only be said of pictures")
         return _store(path), {}
+    # Labels are not asked for
+    kind, reading = _new_reading(bundle, path, said)
+    pixels = {k: said[k] for k in ('depth', 'fit', 'missing') if k in said}
+    return open_samples(path, reading, part if kind in ('kaggle', 'z2g') else None, labels=False), pixels
 
-    # as in training, as far as this kind of source can be read so; labels are not asked for
+def _new_reading(bundle, path, said):
+    "The kind of a source, and the bundle's reading of it as far as that kind can be read so, with what was said"
+    from hpa_lib.data.reading import Reading
+    from hpa_lib.data.sources import KINDS, source_kind
     base = bundle.reading.to_dict()
-    kind = source_kind(path, Reading().said(pattern=said.get('pattern', base['pattern']), table=said.get('table')))
+    here = dict(pattern=said.get('pattern', base['pattern']), table=said.get('table'))
+    kind = source_kind(path, Reading().said(**here))
+    # From the training, then from the terminal
     able = set(KINDS[kind]) - {'groups'}
-    mine = {k: base[k] for k in ('pattern', 'names', 'planes', 'yellow', 'missing') if k in able and base[k] is not None} | {k: v for k,v in said.items() if k not in ('channels', 'vocab')}
-    changed = [f'{k} {mine[k]} instead of {base[k]}' for k in said if k in ('pattern', 'names', 'planes', 'yellow') and base[k] is not None and str(base[k]) != str(Reading().said(**{k: said[k]}).to_dict()[k])]
-    if changed: print(f"read otherwise than in training: {'; '.join(changed)}")
-    reading = Reading(channels=tuple(bundle.channels), vocab=bundle.vocab).said(**mine)
-    contest = kind in ('kaggle', 'z2g')
-    return open_samples(path, reading, part if contest else None, labels=False), pixels
+    kept = [k for k in ('pattern', 'names', 'planes', 'yellow', 'missing') if k in able and base[k] is not None]
+    mine = {k: base[k] for k in kept} | {k: v for k, v in said.items() if k not in ('channels', 'vocab')}
+    # What differs is said
+    asked = [k for k in said if k in ('pattern', 'names', 'planes', 'yellow') and base[k] is not None]
+    new = Reading().said(**{k: said[k] for k in asked}).to_dict()
+    other = [k for k in asked if str(base[k]) != str(new[k])]
+    if other:
+        changed = '; '.join(f"{k} {mine[k]} instead of {base[k]}" for k in other)
+        print(f"read otherwise than in training: {changed}")
+    return kind, Reading(channels=tuple(bundle.channels), vocab=bundle.vocab).said(**mine)
 
 # %% ../nbs/90_cli.ipynb #write-answer
 def write_answer(
     answer:pd.DataFrame, # of `Bundle.predict`
-    vocab:'Vocab', # for the codes
+    vocab:Vocab, # for the codes
     path:str|Path, # CSV to write
 ) -> Path: # the file
     "Write a table of predictions: names for people, codes for submissions"
@@ -475,38 +594,47 @@ def _table(path, ids, names, reduce, which):
     "One table of probabilities, with the fold of each sample where it is known; a run's own is reduced by its recipe"
     from hpa_lib.data.probs import read_table
     path = Path(path)
-    if run := _run_of(path):
-        found = run.probs(which)
-        if found is None: raise ValueError(f"{path} has no probabilities of test rows: it had no test pictures, or is not finished")
-        if isinstance(found, dict): raise ValueError(f"{path} blends {', '.join(found)}: give these runs themselves")
-        return found.set_index('id')
+    if run := _run_of(path): return _table_of(run, which)
     own = _run_of(path.parent) if path.suffix == '.parquet' else None
-    views = own.recipe.views if own and reduce is None else None
-    found = read_table(path, ids, names, reduce=views.reduce if views else reduce, folds=views.folds if views else 'mean')
-    return found.folded
+    if own and reduce is None: how = dict(reduce=own.recipe.views.reduce, folds=own.recipe.views.folds)
+    else: how = dict(reduce=reduce)
+    return read_table(path, ids, names, **how).folded
+
+def _table_of(run, which):
+    "The probabilities of a run that blends no others"
+    if run.members: raise ValueError(f"{run.path} blends {', '.join(run.members)}: give these runs themselves")
+    found = run.probs(which)
+    if found is None:
+        raise ValueError(f"{run.path} has no probabilities of test rows: it had no test pictures, or is not finished")
+    return found.set_index('id')
 
 def _name(path):
+    "What a table is called in a blend: its run folder, else its file"
     path = Path(path).resolve()
     if _run_of(path): return path.name
     return path.parent.name if path.stem in ('oof', 'test') and _run_of(path.parent) else path.stem
 
-def _tables(files, ids, names, reduce=None, which='oof'):
-    "One table, or several by their files' names; a run's own tables by the name of its folder"
+def _tables(files, ids, names, reduce=None, which='oof'): # name -> table
+    "Tables by their files' names; a run's own by the name of its folder"
     stems = [_name(o) for o in files]
-    if len(set(stems)) < len(files): raise ValueError(f"{', '.join(map(str, files))}: two files have one name; a blend tells its tables apart by name")
-    found = {s: _table(o, ids, names, reduce, which) for s,o in zip(stems, files)}
-    return found if len(found) > 1 else next(iter(found.values()))
+    if len(set(stems)) < len(files):
+        cure = "a blend tells its tables apart by name"
+        raise ValueError(f"{', '.join(map(str, files))}: two files have one name; {cure}")
+    return {s: _table(o, ids, names, reduce, which) for s, o in zip(stems, files)}
 
 # %% ../nbs/90_cli.ipynb #decide
 @delegates(reading_options)
 def decide(
-    probs:Annotated[str, dict(nargs='+')], # a run folder; or tables of out-of-fold probabilities: .parquet, .csv, or .npy
+    # a run folder; or tables of out-of-fold probabilities: .parquet, .csv, or .npy
+    probs:Annotated[str, dict(nargs='+')],
     labels:str=None, # for tables: what is true: a store, folder or table as for `hpa pack` (CSV Id,Target)
     ids:str=None, # for .npy: CSV with a column Id, a line for each row of the array
-    folds:str=None, # for tables: CSV or parquet of id,fold; default: the column fold of the table, else grouped folds
+    # for tables: CSV or parquet of id,fold; default: the column fold of the table, else grouped folds
+    folds:str=None,
     rule:str=None, # threshold rule, such as exact, single or "shrunk(10)"; default: the run's, else calibrated
     calibrate:str=None, # offset, platt, beta, temperature or isotonic
-    blend:str=None, # for several tables, weights learned: simplex (default), hill_climb, stack; or equal ones: mean, logit, rank, max, ...
+    # for several tables, weights learned: simplex (default), hill_climb, stack; or equal ones: mean, logit, rank, max, ...
+    blend:str=None,
     fallbacks:str=None, # for empty rows, tried in turn, such as ".4,argmax"; none: they stay empty; default: argmax
     cap:int=None, # at most so many labels a row
     average_twins:store_true=False, # pictures issued twice get the mean of their probabilities
@@ -517,26 +645,42 @@ def decide(
     **kwargs
 ):
     "Fit thresholds (and blend, and calibration) on out-of-fold probabilities, and say honestly what they are worth"
-    steps = None if fallbacks is None else [] if fallbacks == 'none' else [float(o) if o.replace('.', '', 1).isdigit() else o for o in fallbacks.split(',')]
-    said = dict(rule=rule, calibrate=calibrate, fallbacks=steps, cap=cap, average_twins=average_twins or None, known=known)
-    said = {k: v for k,v in said.items() if v is not None}
+    said = dict(
+        rule=rule, calibrate=calibrate, fallbacks=_steps(fallbacks), cap=cap, average_twins=average_twins or None,
+        known=known,
+    )
+    said = {k: v for k, v in said.items() if v is not None}
     if len(probs) == 1 and _run_of(probs[0]) and not (labels or out or rank): return _decide_run(probs[0], said, blend)
-    from hpa_lib.decide.blend import read_known
-    from hpa_lib.decide.decision import fit_decision
-    from hpa_lib.decide.threshold_rules import DEFAULT_RULE
-
-    # tables, labels, folds
+    # Tables, labels, folds
     tables = _tables(probs, ids, kwargs['vocab'] if ids else None, reduce)
     samples, vocab = _truth(probs, labels, kwargs)
     tables, samples = _known(tables, samples)
     tables = _with_folds(tables, samples, folds, vocab)
-    how = dict(fallbacks=['argmax'], rule=DEFAULT_RULE) | {k: v for k,v in said.items() if k != 'known'}
-    if how['rule'] == 'default': how['rule'] = DEFAULT_RULE
-    decision, score = fit_decision(tables, samples, blend=(blend or 'simplex') if isinstance(tables, dict) else None, **how)
-    if known: decision = decision.model_copy(update=dict(known=read_known(known, vocab)))
+    # The decision
+    decision, score = _fit_said(tables, samples, vocab, said, blend)
     print(score.per_class.round(3).to_string())
-    print(f"{decision.save(out or 'decision.json')}: {score}; 95 % interval {decision.scores['low']:.3f} to {decision.scores['high']:.3f}; {decision.fitted_on}")
+    s = decision.scores
+    spread = f"95 % interval {s['low']:.3f} to {s['high']:.3f}"
+    print(f"{decision.save(out or 'decision.json')}: {score}; {spread}; {decision.fitted_on}")
     if rank: print(_ranking(tables, samples, vocab))
+
+def _steps(fallbacks):
+    "`.4,argmax` -> [.4, 'argmax']; `none` -> []"
+    if fallbacks is None: return None
+    words = [] if fallbacks == 'none' else fallbacks.split(',')
+    return [float(o) if o.replace('.', '', 1).isdigit() else o for o in words]
+
+def _fit_said(tables, samples, vocab, said, blend):
+    "A decision on tables, by what was said and the library's defaults, and its score"
+    from hpa_lib.decide.blend import read_known
+    from hpa_lib.decide.decision import fit_decision
+    from hpa_lib.decide.threshold_rules import DEFAULT_RULE
+    how = dict(fallbacks=['argmax'], rule=DEFAULT_RULE) | {k: v for k, v in said.items() if k != 'known'}
+    if how['rule'] == 'default': how['rule'] = DEFAULT_RULE
+    if len(tables) > 1: how['blend'] = blend or 'simplex'
+    decision, score = fit_decision(tables, samples, **how)
+    if 'known' in said: decision = decision.model_copy(update=dict(known=read_known(said['known'], vocab)))
+    return decision, score
 
 # %% ../nbs/90_cli.ipynb #c-decide-run
 def _again(path, only, **sections):
@@ -544,15 +688,18 @@ def _again(path, only, **sections):
     from hpa_lib.run.folder import Run
     from hpa_lib.run.pipeline import run_recipe
     recipe = Run(path).recipe
-    changed = {k: getattr(recipe, k).model_copy(update=v) for k,v in sections.items() if v}
+    changed = {k: getattr(recipe, k).model_copy(update=v) for k, v in sections.items() if v}
     checked = type(recipe).model_validate(recipe.model_copy(update=changed).model_dump())
     return run_recipe(checked, None, path, only=only, fold=Run(path).trained or None)
 
 def _decide_run(path, said, blend):
+    "The step of the run"
     if 'known' in said: said['known'] = os.path.abspath(said['known'])
     run = _again(path, 'decide', decide=said, blend=dict(how=blend) if blend else {})
     s = run.decision.scores
-    print(f"{run.path/'decision.json'}: macro F1 {s['nested']:.3f} (nested; 95 % interval {s['low']:.3f} to {s['high']:.3f}), in-sample {s['in_sample']:.3f}, at .5 {s['at_half']:.3f}; {run.decision.fitted_on}")
+    nested = f"macro F1 {s['nested']:.3f} (nested; 95 % interval {s['low']:.3f} to {s['high']:.3f})"
+    others = f"in-sample {s['in_sample']:.3f}, at .5 {s['at_half']:.3f}"
+    print(f"{run.path/'decision.json'}: {nested}, {others}; {run.decision.fitted_on}")
 
 def _truth(probs, labels, reading):
     "What is true of the samples: said, or known to the run that the tables are of; and the vocabulary"
@@ -561,52 +708,56 @@ def _truth(probs, labels, reading):
         sources = said_sources([labels], **reading)
         return read_sources(sources), settle(sources[0].path, sources[0].reading).vocab
     run = _run_of(probs[0]) or _run_of(Path(probs[0]).parent)
-    if run is None: raise ValueError("--labels: thresholds are fitted on samples whose labels are known; give a table, a folder or a store")
-    samples = run.samples
-    known = samples.labels.notna()
-    samples.loc[known, 'labels'] = pd.Series(run.vocab.only(samples.labels[known]), index=samples.index[known], dtype=object)
-    return samples, run.vocab
+    if run is None:
+        cure = "give a table, a folder or a store"
+        raise ValueError(f"--labels: thresholds are fitted on samples whose labels are known; {cure}")
+    return _with_labels_of(run.samples, run.vocab), run.vocab
 
 # %% ../nbs/90_cli.ipynb #c-4e0bff18
 def _known(tables, samples):
     "The rows whose labels are known, and their samples"
-    from hpa_lib.data.probs import class_table
     samples = samples[samples.labels.notna()]
-    known = {k: t[t.index.isin(samples.id)] for k,t in (tables if isinstance(tables, dict) else dict(one=tables)).items()}
-    first = next(iter(known.values()))
-    if not len(first): raise ValueError("none of the probabilities' ids is among the labelled samples: are they of the same pictures?")
-    print(f"{len(class_table(first))} samples with known labels")
-    return known if isinstance(tables, dict) else known['one'], samples
+    known = {k: t[t.index.isin(samples.id)] for k, t in tables.items()}
+    n = len(next(iter(known.values())))
+    if not n:
+        raise ValueError("none of the probabilities' ids is among the labelled samples: are they of the same pictures?")
+    print(f"{n} samples with known labels")
+    return known, samples
 
 def _with_folds(tables, samples, path, vocab):
     "Tables with a column `fold`"
     from hpa_lib.data.folds import grouped_folds, read_folds
-    many = tables if isinstance(tables, dict) else dict(one=tables)
-    first = next(iter(many.values()))
+    first = next(iter(tables.values()))
     if path is None and 'fold' in first: return tables
     rows = samples[samples.id.isin(first.index)].reset_index(drop=True)
-    fold = (read_folds(path, rows) if path else grouped_folds(rows, vocab)).set_index('id').fold
-    cut = {k: t.assign(fold=fold.reindex(t.index).to_numpy()) for k,t in many.items()}
-    return cut if isinstance(tables, dict) else cut['one']
+    folds = read_folds(path, rows) if path else grouped_folds(rows, vocab)
+    fold = folds.set_index('id').fold
+    return {k: t.assign(fold=fold.reindex(t.index).to_numpy()) for k, t in tables.items()}
 
 def _ranking(tables, samples, vocab):
     "All rules on these probabilities, as text"
     from hpa_lib.data.probs import class_table
     from hpa_lib.decide.blend import target_table
     from hpa_lib.decide.threshold_rules import DEFAULT_RULE, THRESHOLD_RULES, rank_rules, ranking_table
-    many = {k: class_table(v) for k,v in (tables if isinstance(tables, dict) else {'probs': tables}).items()}
-    first = next(iter(many.values()))
+    probs = {k: class_table(v) for k, v in tables.items()}
+    first = next(iter(probs.values()))
+    probs = {k: v.loc[first.index] for k, v in probs.items()}
+    # Every rule, the default first
     rows = samples.set_index('id').loc[first.index]
     targs = target_table(rows.labels, list(first.columns))
     rules = list(dict.fromkeys([DEFAULT_RULE, *THRESHOLD_RULES]))
-    table = ranking_table(rank_rules({k: v.loc[first.index] for k,v in many.items()}, targs.to_numpy(), rules, groups=rows.group))
-    return table.round(3).to_string(index=False)
+    found = rank_rules(probs, targs.to_numpy(), rules, groups=rows.group)
+    return ranking_table(found).round(3).to_string(index=False)
 
 # %% ../nbs/90_cli.ipynb #blend-cmd
 def blend_cmd(
-    probs:Annotated[str, dict(nargs='+')], # two run folders or more; or two tables or more: .parquet, .csv, or .npy
-    out:str='blend.parquet', # for runs: the run folder to make; for tables: the table to write, .parquet or .csv
-    how:str=None, # for runs, weights learned: simplex (default), hill_climb, stack; for both: mean (default of tables), geometric, logit, rank, power(p) or max
+    # two run folders or more; or two tables or more: .parquet, .csv, or .npy
+    probs:Annotated[str, dict(nargs='+')],
+    # for runs: the run folder to make; for tables: the table to write, .parquet or .csv
+    out:str='blend.parquet',
+    # for runs, weights learned: simplex (default), hill_climb, stack;
+    # for both: mean (default of tables), geometric, logit, rank, power(p) or max
+    how:str=None,
     weights:str=None, # for some tables, by name without extension: "a=2,b=1"
     ids:str=None, # for .npy: CSV with a column Id, a line for each row of the array
     reduce:str=None, # for tables with views: mean, max, logit_mean or quantile(q)
@@ -614,17 +765,20 @@ def blend_cmd(
 ):
     "Make one run of several, or one table of probabilities of several; rows are matched by id"
     runs = [o for o in probs if _run_of(o)]
-    if runs and len(runs) < len(probs): raise ValueError(f"{runs[0]} is a run folder, and not all of the others are: blend runs, or their tables (RUN/oof.parquet, RUN/test.parquet)")
+    if runs and len(runs) < len(probs):
+        cure = "blend runs, or their tables (RUN/oof.parquet, RUN/test.parquet)"
+        raise ValueError(f"{runs[0]} is a run folder, and not all of the others are: {cure}")
     if len(probs) < 2: raise ValueError(f"{probs[0]}: a blend needs two tables or more")
     if runs: return _blend_runs(runs, out, how or 'simplex', weights)
-    from hpa_lib.data.probs import class_table
+    # Tables
+    from hpa_lib.data.probs import class_table, write_probs
     from hpa_lib.data.reading import text_pairs
     from hpa_lib.decide.blend import blend
-    w, how = text_pairs(weights, 'weights'), how or 'mean'
-    tables = {k: class_table(t) for k,t in _tables(probs, ids, vocab if ids else None, reduce).items()}
-    table = blend(tables, how, {k: float(v) for k,v in w.items()} if w else None).reset_index()
-    with writing(out) as part: table.to_csv(part, index=False) if out.endswith('.csv') else table.to_parquet(part)
-    print(f"{out}: {len(table)} samples x {table.shape[1] - 1} classes from {len(tables)} tables by {how}")
+    tables = {k: class_table(t) for k, t in _tables(probs, ids, vocab if ids else None, reduce).items()}
+    said = {k: float(v) for k, v in (text_pairs(weights, 'weights') or {}).items()}
+    table = blend(tables, how or 'mean', said or None)
+    write_probs(table, out)
+    print(f"{out}: {len(table)} samples x {table.shape[1]} classes from {len(tables)} tables by {how or 'mean'}")
 
 def _blend_runs(runs, out, how, weights):
     "A run folder that blends others"
@@ -632,73 +786,100 @@ def _blend_runs(runs, out, how, weights):
     from hpa_lib.run.pipeline import run_recipe
     from hpa_lib.run.recipes import check_recipe
     if weights: raise ValueError("--weights: the weights of runs are learned, or equal (--how mean)")
-    if Path(out).suffix in ('.parquet', '.csv'): raise ValueError(f"{out}: runs are blended into a run folder; give --out a name without ending, or blend tables (RUN/oof.parquet)")
+    if Path(out).suffix in ('.parquet', '.csv'):
+        cure = "give --out a name without ending, or blend tables (RUN/oof.parquet)"
+        raise ValueError(f"{out}: runs are blended into a run folder; {cure}")
+    # The recipe decides and submits as the first run's does
     first = Run(runs[0]).recipe
-    recipe = check_recipe(dict(name=Path(out).name, decide=first.decide.model_dump(), submit=first.submit.model_dump(), blend=dict(runs=[os.path.abspath(o) for o in runs], how=how)))
+    recipe = check_recipe(dict(
+        name=Path(out).name, decide=first.decide.model_dump(), submit=first.submit.model_dump(),
+        blend=dict(runs=[os.path.abspath(o) for o in runs], how=how),
+    ))
     run = run_recipe(recipe, None, out, only='gather')
-    print(f"{run.path}: blends {', '.join(run.members)} by {how}; next: hpa decide {out}, then hpa submit {out} and hpa bundle {out}")
+    after = f"hpa decide {out}, then hpa submit {out} and hpa bundle {out}"
+    print(f"{run.path}: blends {', '.join(run.members)} by {how}; next: {after}")
 
 # %% ../nbs/90_cli.ipynb #submit
 def submit(
-    probs:Annotated[str, dict(nargs='+')], # a run folder; or tables of probabilities, those that the decision blends: .parquet, .csv, or .npy
+    # a run folder; or tables of probabilities, those that the decision blends: .parquet, .csv, or .npy
+    probs:Annotated[str, dict(nargs='+')],
     decision:str=None, # JSON of `hpa decide`, or of a run folder; default: that of the run
     sample:str=None, # sample submission, for order, ids and names of columns
     ids:str=None, # for .npy: CSV with a column Id, a line for each row of the array
     known:str=None, # CSV of labels known from elsewhere, which replace the decided ones
-    twins:str=None, # for a decision that averages twins: samples table (.parquet) with id and twin; default: that of the run
+    # for a decision that averages twins: samples table (.parquet) with id and twin; default: that of the run
+    twins:str=None,
     compare:str=None, # another submission: say what changed
-    shift:store_true=False, # estimate how often each class occurs in these rows, and move the decision there; needs one fitted with --calibrate
+    # estimate how often each class occurs in these rows, and move the decision there; needs one fitted with --calibrate
+    shift:store_true=False,
     reduce:str=None, # for tables with views: mean, max, logit_mean or quantile(q)
     vocab:str='hpa28', # for tables: whose codes to write
     out:str=None, # file to write; default: the run's own, for tables submission.csv
 ):
     "Turn probabilities into a submission by a decision, and check it"
+    from hpa_lib.data.reading import text_vocab
     from hpa_lib.decide.submit import compare_submissions
     run = _run_of(probs[0])
     if run and len(probs) == 1 and not (decision or shift or out):
-        codes, file = run.vocab, _submit_run(run, sample, known)
-    else: codes, file = _submit_tables(probs, decision, sample, ids, known, twins, shift, reduce, vocab, out or 'submission.csv')
+        codes = run.vocab
+        file = _submit_run(run, sample, known)
+    else:
+        run = run or _run_of(Path(probs[0]).parent)
+        codes = run.vocab if run else text_vocab(vocab)
+        file = out or 'submission.csv'
+        tables = _test_tables(probs, run, ids, vocab, reduce)
+        how = _decision_for(tables, decision, run, known, codes, shift, file)
+        _submit_tables(tables, how, sample, twins, run, codes, file)
     if compare: print(compare_submissions(compare, file, codes).query('changed > 0').to_string())
 
 # %% ../nbs/90_cli.ipynb #c-submit
 def _submit_run(run, sample, known):
     "The step of the run"
-    if known: raise ValueError(f"--known: what is known of a run's samples belongs to its decision; hpa decide {run.path} --known {known}")
+    if known:
+        cure = f"hpa decide {run.path} --known {known}"
+        raise ValueError(f"--known: what is known of a run's samples belongs to its decision; {cure}")
     run = _again(run.path, 'submit', submit=dict(sample=os.path.abspath(sample)) if sample else {})
-    if not (run.path/'submission.csv').is_file(): raise ValueError(f"{run.path} has no test rows, so there is nothing to hand in")
-    _say_rows(run.path/'submission.csv', run.vocab)
-    return run.path/'submission.csv'
+    file = run.path/'submission.csv'
+    if not file.is_file(): raise ValueError(f"{run.path} has no test rows, so there is nothing to hand in")
+    _say_rows(file, run.vocab)
+    return file
 
 def _say_rows(file, vocab):
+    "How many labels the rows of a submission have"
     from hpa_lib.decide.submit import read_submission
     n = read_submission(file, vocab).map(len)
     print(f"{file}: {len(n)} rows, labels a row: {n.value_counts().sort_index().to_dict()}")
 
-def _submit_tables(probs, decision, sample, ids, known, twins, shift, reduce, vocab, out):
-    "Anybody's tables, or those of a run, by a decision"
-    from hpa_lib.core import DecisionError
-    from hpa_lib.data.reading import text_vocab
-    from hpa_lib.data.samples import load_samples
+def _test_tables(probs, run, ids, vocab, reduce):
+    "Tables of the pictures to decide: anybody's, a run's, or those of all runs that a run blends"
+    if run and run.members and len(probs) == 1: return run.probs('test')
+    return _tables(probs, ids, vocab if ids else None, reduce, 'test')
+
+def _decision_for(tables, file, run, known, codes, shift, out):
+    "The decision that was named, or that of the run; moved to the class ratios of these rows, with labels known since"
     from hpa_lib.decide.blend import read_known
     from hpa_lib.decide.decision import load_decision, shift_decision
-    from hpa_lib.decide.submit import check_submission, write_submission
-    run = _run_of(probs[0]) or _run_of(Path(probs[0]).parent)
-    if not decision and not run: raise ValueError("--decision: give the JSON that says how probabilities become labels; `hpa decide` writes one")
-    how = load_decision(decision or run.path/'decision.json')
-    codes = run.vocab if run else text_vocab(vocab)
-    blended = run.probs('test') if run and run.members and len(probs) == 1 else None
-    tables = blended or _tables(probs, ids, vocab if ids else None, reduce, 'test')
+    if not file and not run:
+        cure = "give the JSON that says how probabilities become labels; `hpa decide` writes one"
+        raise ValueError(f"--decision: {cure}")
+    decision = load_decision(file or run.path/'decision.json')
     if shift:
-        try: how, ratios = shift_decision(how, tables)
-        except DecisionError as e: raise ValueError(f"--decision {decision}: {e}") from None
-        print(f"{ratios.round(3).to_string()}\n{how.save(Path(out).with_suffix('.decision.json'))}: the decision moved to these ratios")
-    if known: how = how.model_copy(update=dict(known=how.known | read_known(known, codes)))
-    tied = load_samples(twins) if twins else run.samples if run and how.average_twins else None
-    labels = how.decide(tables, tied)
+        try: decision, ratios = shift_decision(decision, tables)
+        except DecisionError as e: raise ValueError(f"--decision {file}: {e}") from None
+        print(ratios.round(3).to_string())
+        print(f"{decision.save(Path(out).with_suffix('.decision.json'))}: the decision moved to these ratios")
+    if known: decision = decision.model_copy(update=dict(known=decision.known | read_known(known, codes)))
+    return decision
+
+def _submit_tables(tables, decision, sample, twins, run, codes, out):
+    "Write the labels of a decision"
+    from hpa_lib.data.samples import load_samples
+    from hpa_lib.decide.submit import check_submission, write_submission
+    tied = load_samples(twins) if twins else run.samples if run and decision.average_twins else None
+    labels = decision.decide(tables, tied)
     write_submission(out, labels.index, labels, codes, sample)
     if sample: check_submission(out, sample, codes, empty=True)
     _say_rows(out, codes)
-    return codes, out
 
 # %% ../nbs/90_cli.ipynb #bundle-cmd
 def bundle_cmd(
@@ -711,14 +892,17 @@ def bundle_cmd(
     print(done.path/'bundle')
 
 # %% ../nbs/90_cli.ipynb #commands
-commands = dict(demo=demo, run=run_cmd, download=download, pack=pack_cmd, duplicates=duplicates, folds=folds_cmd, leaks=leaks, train=train, steer=steer_cmd, predict=predict,
-                decide=decide, blend=blend_cmd, submit=submit, bundle=bundle_cmd)
+commands = dict(
+    demo=demo, run=run_cmd, download=download, pack=pack_cmd, duplicates=duplicates, folds=folds_cmd, leaks=leaks,
+    train=train, steer=steer_cmd, predict=predict, decide=decide, blend=blend_cmd, submit=submit, bundle=bundle_cmd,
+)
 
 # %% ../nbs/90_cli.ipynb #overview
 def overview() -> str: # what `hpa` says without a command
     "The commands, a line each"
-    lines = [f"  hpa {k:11}{f.__doc__}" for k,f in commands.items()]
-    return '\n'.join(['Finds where a protein sits in a cell, on multi-channel immunofluorescence pictures.\n', *lines, "\nhpa COMMAND --help tells the parameters of a command."])
+    title = "Finds where a protein sits in a cell, on multi-channel immunofluorescence pictures.\n"
+    lines = [f"  hpa {k:11}{' '.join(f.__doc__.split())}" for k, f in commands.items()]
+    return '\n'.join([title, *lines, "\nhpa COMMAND --help tells the parameters of a command."])
 
 # %% ../nbs/90_cli.ipynb #strict-parser
 def strict_parser(
@@ -729,7 +913,8 @@ def strict_parser(
     parser = anno_parser(func, prog=prog)
     parser.allow_abbrev = False
     for action in parser._actions:
-        if not action.option_strings or type(action) not in (argparse._StoreAction, argparse._StoreTrueAction): continue
+        known = type(action) in (argparse._StoreAction, argparse._StoreTrueAction)
+        if not action.option_strings or not known: continue
         if action.nargs in ('+', '*'): action.__class__ = argparse._ExtendAction
         elif type(action) is argparse._StoreAction: action.__class__ = _Once
     return parser
@@ -755,9 +940,10 @@ def main(
         print(f"hpa: there is no command {argv[0]!r}\n\n{overview()}", file=sys.stderr)
         return 2
     func = commands[argv[0]]
-    warnings.filterwarnings('ignore', category=FutureWarning, module='torch')   # what a library says to its own developers
+    warnings.filterwarnings('ignore', category=FutureWarning, module='torch') # what torch says to its own developers
     args = vars(strict_parser(func, f'hpa {argv[0]}').parse_args(argv[1:]))
-    try: return func(**{k: args[k] for k in inspect.signature(func).parameters}) or 0
+    try:
+        return func(**{k: args[k] for k in inspect.signature(func).parameters}) or 0
     except KeyboardInterrupt:
         print("\nhpa: stopped; what was finished is kept, and the same command goes on", file=sys.stderr)
         return 130

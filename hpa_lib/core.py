@@ -112,7 +112,7 @@ def sync_file(
 def writing(
     path:str|Path, # the file to make or to replace; its folder must exist
 ) -> Iterator[Path]: # a name beside it, to write to
-    "Give a file its name only when it is whole and on the disk; after an error what stood there stands there still"
+    "Give a file its name only when it is whole and on the disk; after an error the old one stands there still"
     path = Path(path)
     part = path.with_name(f'.{path.name}.{os.getpid()}.partial')
     try:
@@ -145,23 +145,25 @@ def read_json(
     path:str|Path, # a file of `write_json`
 ) -> object: # what it holds
     "Read JSON; raises `HPAError` naming a file that is damaged"
+    cure = "bring it back from a copy, or make it again"
     try: return json.loads(Path(path).read_text(encoding='utf-8'))
-    except ValueError as e: raise HPAError(f"{path}: not readable as JSON ({e}): bring it back from a copy, or make it again") from None
+    except ValueError as e: raise HPAError(f"{path}: not readable as JSON ({e}): {cure}") from None
 
 # %% ../nbs/01_core.ipynb #placing
 @contextmanager
 def placing(
     path:str|Path, # the folder to make or to replace
 ) -> Iterator[Path]: # an empty folder beside it, to write into
-    "Give a folder its name only when all in it is whole and on the disk; after an error what stood there stands there still"
+    "Give a folder its name only when all in it is whole and on the disk; after an error the old one stands there still"
     path = Path(path).resolve()
     if path.is_file(): raise HPAError(f"{path}: is a file; name another place for the folder, or move the file")
-    part, old = (path.with_name(f'.{path.name}.{o}') for o in ('partial', 'old'))
     heal_folder(path)
+    part = path.with_name(f'.{path.name}.partial')
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir(parents=True)
     try:
         yield part
+        # All on the disk, then the name
         for at, _, names in os.walk(part):
             for name in names: sync_file(os.path.join(at, name))
             sync_folder(at)

@@ -151,7 +151,7 @@ def test_the_search_for_options_finds_some():
 def test_options_in_messages_of_other_rooms_exist():
     "They speak to a terminal too, so some command must have what they name"
     every, found = set().union(*map(options, commands)), set()
-    for file in (ROOT/'hpa_lib').glob('*.py'):
+    for file in (ROOT/'hpa_lib').rglob('*.py'):
         if file.stem in ('cli', '_modidx'): continue
         tree = ast.parse(file.read_text(encoding='utf-8'))
         texts = [t for o in ast.walk(tree) if isinstance(o, ast.FunctionDef) for t in said(o)]
