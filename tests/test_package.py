@@ -69,6 +69,35 @@ def test_modules_come_from_notebooks():
         assert [*page.relative_to(ROOT/'nbs').parent.parts, page.stem.split('_', 1)[1]] == name.split('.')
 
 
+@pytest.mark.parametrize('path', NOTEBOOKS, ids=lambda o: o.name)
+def test_links_between_pages_lead_somewhere(path):
+    "Links of the front page start at the top, because README.md is made from it"
+    cells = json.loads(path.read_text(encoding='utf-8'))['cells']
+    text = '\n'.join(''.join(c['source']) for c in cells if c['cell_type'] == 'markdown')
+    start = ROOT if path.name == 'index.ipynb' else path.parent
+    links = [o for o in re.findall(r'\]\(([^)#\s]+)', text) if not o.startswith('http')]
+    assert not [o for o in links if not (start/o).exists()]
+
+
+def test_the_front_page_leads_to_every_room():
+    text = (ROOT/'README.md').read_text(encoding='utf-8')
+    rooms = [o.relative_to(ROOT).as_posix() for o in NOTEBOOKS if o.name != 'index.ipynb']
+    assert not [o for o in rooms if f'({o})' not in text]
+
+
+def test_tests_stand_in_the_folder_of_their_wing():
+    folders = {o.parent.relative_to(ROOT/'tests').as_posix() for o in (ROOT/'tests').rglob('test_*.py')}
+    assert folders <= {'.', 'cli', *WINGS}
+
+
+def test_no_page_speaks_of_a_notebook_that_is_gone():
+    "`26_folds` and the like"
+    known = {o.stem for o in NOTEBOOKS}
+    for path in NOTEBOOKS:
+        named = set(re.findall(r'`(\d\d_[a-z_]+)`', path.read_text(encoding='utf-8')))
+        assert named <= known, path.name
+
+
 def classes(name):
     "Exception classes that a module defines"
     module = importlib.import_module(f'hpa_lib.{name}')
