@@ -2,10 +2,12 @@
 import ast
 import importlib
 import json
+import os
 import re
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -18,7 +20,7 @@ def dotted(path):
     return '.'.join(path.relative_to(ROOT/'hpa_lib').with_suffix('').parts)
 
 
-WINGS = ['data', 'synth', 'nets', 'learn', 'decide', 'see', 'run']
+WINGS = ['data', 'synth', 'nets', 'learn', 'decide', 'see', 'run']    # from the top down
 BY_HAND = {'__init__', '__main__', '_modidx', 'all', *(f'{o}.__init__' for o in WINGS)}
 MODULES = sorted({dotted(o) for o in (ROOT/'hpa_lib').rglob('*.py')} - BY_HAND)
 NOTEBOOKS = [o for o in sorted((ROOT/'nbs').rglob('*.ipynb')) if '.ipynb_checkpoints' not in o.parts]
@@ -104,12 +106,28 @@ def classes(name):
     return [o for o in vars(module).values() if isinstance(o, type) and issubclass(o, Exception) and o.__module__ == module.__name__]
 
 
+@pytest.fixture(scope='session')
+def alone():
+    "Module -> modules of this library that a fresh process has loaded after importing it, or what went wrong"
+    def load(name):
+        code = f"import sys, hpa_lib.{name}; print(*[o for o in sys.modules if o.startswith('hpa_lib.')])"
+        try: return run(code).split()
+        except subprocess.CalledProcessError as e: return e.stderr
+    with ThreadPoolExecutor(os.cpu_count()) as pool: return dict(zip(MODULES, pool.map(load, MODULES)))
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize('name', MODULES)
-def test_a_module_imports_alone(name):
-    "In a process that has loaded nothing else of this library but the module's own wing"
-    loaded = run(f"import sys, hpa_lib.{name}; print(*[o for o in sys.modules if o.startswith('hpa_lib.')])").split()
-    assert f'hpa_lib.{name}' in loaded
+def test_a_module_imports_alone(alone, name):
+    assert f'hpa_lib.{name}' in alone[name], alone[name]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('name', MODULES)
+def test_a_module_loads_nothing_of_the_wings_below(alone, name):
+    order = ['core', *WINGS, 'cli']
+    below = order[order.index(name.split('.')[0]) + 1:]
+    assert not [o for o in alone[name] if o.split('.')[1] in below]
 
 
 @pytest.mark.parametrize('wing', WINGS)
