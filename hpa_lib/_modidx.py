@@ -207,6 +207,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                      'hpa_lib.data.images.TiffLayout': ('data/images.html#tifflayout', 'hpa_lib/data/images.py'),
                                      'hpa_lib.data.images._decode': ('data/images.html#_decode', 'hpa_lib/data/images.py'),
                                      'hpa_lib.data.images._ome': ('data/images.html#_ome', 'hpa_lib/data/images.py'),
+                                     'hpa_lib.data.images._ome_size': ('data/images.html#_ome_size', 'hpa_lib/data/images.py'),
                                      'hpa_lib.data.images._pick': ('data/images.html#_pick', 'hpa_lib/data/images.py'),
                                      'hpa_lib.data.images._read_tiff': ('data/images.html#_read_tiff', 'hpa_lib/data/images.py'),
                                      'hpa_lib.data.images._refs': ('data/images.html#_refs', 'hpa_lib/data/images.py'),
