@@ -243,7 +243,7 @@ def download(
     quiet:store_true=False, # no bars
 ):
     "Fetch pictures from proteinatlas.org or Kaggle; the same command again fetches only what is missing"
-    from hpa_lib.data.download import download_hpa, download_kaggle, hpa_files, read_ids
+    from hpa_lib.data.download import Retry, download_hpa, download_kaggle, hpa_files, read_ids
     out = Path(out or what)
     if what == 'kaggle': print(download_kaggle(out, progress=not quiet)); return
     ids = [i for o in ids for i in (read_ids(o) if Path(o).is_file() else [o])]
@@ -251,7 +251,7 @@ def download(
         files = hpa_files(ids, out, base=base)
         there = files.path.map(lambda o: Path(o).is_file())
         print(f"{out}: {len(files)} files of {len(ids)} samples, {there.sum()} are there, {(~there).sum()} to fetch, {(~there).sum()*interval/3600:.1f} hours at least"); return
-    done = download_hpa(ids, out, base=base, workers=workers, interval=interval, failed=failed, progress=not quiet)
+    done = download_hpa(ids, out, base=base, workers=workers, retry=Retry(interval=interval), failed=failed, progress=not quiet)
     n = done.status.value_counts()
     print(f"{out}: {n.get('ok', 0)} files fetched ({done.bytes[done.status == 'ok'].sum()/1e6:.1f} MB), {n.get('kept', 0)} were there, {n.get('failed', 0)} failed")
     for o in done[done.status == 'failed'].head(5).itertuples(): print(f"{o.url}: {o.error}")
