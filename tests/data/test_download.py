@@ -322,7 +322,7 @@ def test_never_more_than_workers_at_once(server, tmp_path, workers):
 def test_interval_is_kept(server, tmp_path):
     server.default = dict(body=A)
     get(server, tmp_path, [f'{k}_1_A1_1' for k in range(3)], RGBY, workers=4, interval=.05)
-    assert server.times[-1] - server.times[0] > .4                       # eleven times .05, less what the first was late
+    assert server.times[-1] - server.times[0] > .4                     # eleven times .05, less what the first was late
 
 
 PROGRAM = textwrap.dedent("""
