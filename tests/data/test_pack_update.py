@@ -266,7 +266,7 @@ def test_a_killed_update_leaves_the_old_store_and_goes_on(tmp_path):
     assert contents(tmp_path / "s.zarr") == old and Store(tmp_path / "s.zarr").check()
     labelled = more.assign(labels=[["Nucleoli"]] * 300)                   # other labels: it goes on all the same
     store = made(labelled, tmp_path / "s.zarr", update=True)
-    assert 0 < store.decoded <= 100 - 4 * 9                              # journals of nine decoded pictures each or more
+    assert 0 < store.decoded <= 100 - 4 * 9                              # journals of nine decoded pictures or more
     assert contents(store.path) == contents(made(labelled, tmp_path / "anew.zarr").path)
     assert not list(tmp_path.glob(".*"))
 
