@@ -291,7 +291,7 @@ def download(
     quiet:store_true=False, # no bars
 ):
     "Fetch pictures from proteinatlas.org or Kaggle; the same command again fetches only what is missing"
-    from hpa_lib.data.download import download_hpa, download_kaggle, read_ids
+    from hpa_lib.data.download import Retry, download_hpa, download_kaggle, read_ids
     out = Path(out or what)
     if what == 'kaggle':
         print(download_kaggle(out, progress=not quiet))
@@ -300,7 +300,8 @@ def download(
     if dry_run:
         print(_missing_files(ids, out, base, interval))
         return
-    done = download_hpa(ids, out, base=base, workers=workers, interval=interval, failed=failed, progress=not quiet)
+    how = dict(base=base, workers=workers, retry=Retry(interval=interval), failed=failed, progress=not quiet)
+    done = download_hpa(ids, out, **how)
     # What came of it
     n = done.status.value_counts()
     megabytes = done.bytes[done.status == 'ok'].sum()/1e6

@@ -38,31 +38,47 @@ def split_ref(
 PLANE_OF = {'red': 'R', 'green': 'G', 'blue': 'B', 'yellow': 'R'}
 
 # %% ../../nbs/data/20_images.ipynb #rgb-planes
-RGB_PLANES = {'R': (1, 0, 0), 'G': (0, 1, 0), 'B': (0, 0, 1), 'RG': (1, 1, 0), 'grey': (19595, 38470, 7471)}   # parts of red, green and blue in a plane
+RGB_PLANES = {                                                # parts of red, green and blue in a plane
+    'R': (1, 0, 0), 'G': (0, 1, 0), 'B': (0, 0, 1),
+    'RG': (1, 1, 0), 'grey': (19595, 38470, 7471),
+}
 
 # %% ../../nbs/data/20_images.ipynb #rgb-plane
 def rgb_plane(
     rgb:np.ndarray, # H x W x 3, uint8 or uint16
     plane:str='R', # see `RGB_PLANES`
 ) -> np.ndarray: # H x W, of the same type
-    "One plane of an RGB picture, or a mean of several, rounded; `grey` is the brightness by ITU-R 601-2, as Pillow computes it"
-    if plane not in RGB_PLANES: raise ImageError(f"no plane {plane!r}; an RGB picture has {', '.join(RGB_PLANES)}")
-    w = RGB_PLANES[plane]
-    if sum(w) == 1: return rgb[..., w.index(1)]
-    return ((rgb @ np.array(w, np.int64) + sum(w)//2) // sum(w)).astype(rgb.dtype)
+    "One plane of an RGB picture, or a rounded mean of several; `grey` is ITU-R 601-2 luma, as Pillow computes it"
+    if plane not in RGB_PLANES:
+        raise ImageError(f"no plane {plane!r}; an RGB picture has {', '.join(RGB_PLANES)}")
+    weights = RGB_PLANES[plane]
+    total = sum(weights)
+    if total == 1: return rgb[..., weights.index(1)]
+    return ((rgb @ np.array(weights, np.int64) + total//2) // total).astype(rgb.dtype)
 
 # %% ../../nbs/data/20_images.ipynb #c-1885b229
 def _pick(plane, names, n, channel, ref):
     "The number of the plane that is meant, or the name of a plane of an RGB picture"
     rgb = tuple(names) == ('R', 'G', 'B')
-    known = f"0 to {n - 1}" + (f", or {', '.join(RGB_PLANES if rgb else names)}" if names else '')
+    known = f"0 to {n - 1}"
+    if names: known += f", or {', '.join(RGB_PLANES if rgb else names)}"
+
+    # Where the reference does not say it: the only plane, or the channel's plane of an RGB picture
     if plane is None and n == 1: return 0
-    if plane is None and not rgb: raise ImageError(f"{ref}: holds {n} planes; say which one, as {ref}#0 (planes are {known})")
-    if plane is None and channel not in PLANE_OF: raise ImageError(f"{ref}: is an RGB picture and channel {channel!r} names no plane of it; say which one, as {ref}#R")
-    plane = PLANE_OF[channel] if plane is None else plane
+    if plane is None and not rgb:
+        raise ImageError(f"{ref}: holds {n} planes; say which one, as {ref}#0 (planes are {known})")
+    if plane is None and channel not in PLANE_OF:
+        what = f"is an RGB picture and channel {channel!r} names no plane of it"
+        raise ImageError(f"{ref}: {what}; say which one, as {ref}#R")
+    if plane is None: plane = PLANE_OF[channel]
+
+    # A name, or a number
     if rgb and plane in RGB_PLANES: return plane
-    if list(names).count(plane) > 1: raise ImageError(f"{ref}: {names.count(plane)} of its planes are called {plane!r}; use a number, {known}")
-    k = names.index(plane) if plane in names else int(plane) if re.fullmatch(r'[0-9]{1,4}', plane) else -1
+    if list(names).count(plane) > 1:
+        raise ImageError(f"{ref}: {names.count(plane)} of its planes are called {plane!r}; use a number, {known}")
+    if plane in names: k = names.index(plane)
+    elif re.fullmatch(r'[0-9]{1,4}', plane): k = int(plane)
+    else: k = -1
     if not 0 <= k < n: raise ImageError(f"{ref}: no plane {plane!r}; planes are {known}")
     return ('R', 'G', 'B')[k] if rgb else k
 
@@ -71,39 +87,54 @@ _GREY = ('L', 'I;16', 'I;16L', 'I;16B')
 
 def _decode(im, plane, channel, ref):
     "The one plane of an opened Pillow picture that is meant: a grey picture of 8 bits, or numbers"
+    # Grey
     if im.mode in _GREY:
-        if plane not in (None, '0'): raise ImageError(f"{ref}: a grey picture has no plane {plane!r}; leave '#{plane}' out")
+        if plane not in (None, '0'):
+            raise ImageError(f"{ref}: a grey picture has no plane {plane!r}; leave '#{plane}' out")
         im.load()
         return im if im.mode == 'L' else np.array(im)
-    if im.mode != 'RGB': raise ImageError(f"{ref}: is of Pillow's mode {im.mode!r}; save it as grey (8 or 16 bits) or as RGB")
+
+    # RGB
+    if im.mode != 'RGB':
+        raise ImageError(f"{ref}: is of Pillow's mode {im.mode!r}; save it as grey (8 or 16 bits) or as RGB")
     k = _pick(plane, tuple('RGB'), 3, channel, ref)
     return im.getchannel(k) if len(k) == 1 else rgb_plane(np.asarray(im), k)
 
 # %% ../../nbs/data/20_images.ipynb #tifflayout
 class TiffLayout(NamedTuple):
-    "What a TIFF holds: page and sample number of each plane (sample is None where a page is a plane), names of the planes, and what OME says of them"
+    "Where the planes of a TIFF are, and what OME says of them"
     pages:tuple[int, ...] # page of each plane
-    samples:tuple[int|None, ...] # number of each plane within its page
+    samples:tuple[int|None, ...] # number of each plane within its page; None where a page is a plane
     names:tuple[str, ...] # names of the planes; empty where the file gives none
-    pixel_size:float|None # micrometres a pixel, where the file says it
+    pixel_size:float|None # micrometres per pixel, where the file says it
     bits:int|None # bits in use, where the file says it
 
 # %% ../../nbs/data/20_images.ipynb #c-84709d9e
 _MICRONS = {'µm': 1, 'um': 1, 'μm': 1, 'nm': 1e-3, 'Å': 1e-4, 'pm': 1e-6, 'mm': 1e3, 'cm': 1e4, 'm': 1e6}
 
+def _ome_size(pixels, ref):
+    "Micrometres per pixel, by the element `Pixels`; None where it does not say"
+    size = [pixels.get(f'PhysicalSize{o}') for o in 'XY']
+    units = [pixels.get(f'PhysicalSize{o}Unit', 'µm') for o in 'XY']
+    if None in size or {'pixel', 'reference frame'} & set(units): return None
+    if set(units) - set(_MICRONS):
+        raise ImageError(f"{ref}: pixel size in {units[0]}; known units are {', '.join(_MICRONS)}")
+    x, y = (float(s)*_MICRONS[u] for s,u in zip(size, units))
+    if not 0 < x < 1e6 or abs(x - y) > 1e-3*x:
+        cure = "write it again with square pixels above 0, or without a size"
+        raise ImageError(f"{ref}: a pixel of {x} x {y} micrometres; {cure}")
+    return x
+
 def _ome(text, ref):
     "Channel names, pixel size and bits in use, by an OME-XML text"
     try: pixels = ElementTree.fromstring(text).find('.//{*}Pixels')
-    except ElementTree.ParseError as e: raise ImageError(f"{ref}: its OME-XML is damaged ({e}); write it again") from None
+    except ElementTree.ParseError as e:
+        raise ImageError(f"{ref}: its OME-XML is damaged ({e}); write it again") from None
     if pixels is None: return (), None, None
     names = tuple(o.get('Name') or '' for o in pixels.iter() if o.tag.endswith('}Channel'))
-    bits, size = pixels.get('SignificantBits'), [pixels.get(f'PhysicalSize{o}') for o in 'XY']
-    units = [pixels.get(f'PhysicalSize{o}Unit', 'µm') for o in 'XY']
-    if None in size or {'pixel', 'reference frame'} & set(units): return names, None, int(bits) if bits else None
-    if set(units) - set(_MICRONS): raise ImageError(f"{ref}: pixel size in {units[0]}; known units are {', '.join(_MICRONS)}")
-    x, y = (float(s)*_MICRONS[u] for s,u in zip(size, units))
-    if not 0 < x < 1e6 or abs(x - y) > 1e-3*x: raise ImageError(f"{ref}: a pixel of {x} x {y} micrometres; write it again with square pixels above 0, or without a size")
-    return names, x, int(bits) if bits else None
+    size = _ome_size(pixels, ref)
+    bits = pixels.get('SignificantBits')
+    return names, size, int(bits) if bits else None
 
 # %% ../../nbs/data/20_images.ipynb #tiff-layout
 def tiff_layout(
@@ -111,17 +142,34 @@ def tiff_layout(
 ) -> TiffLayout: # where its planes are
     "Find the planes of a TIFF; raises `ImageError` where there are focal planes, times or several series"
     with tifffile.TiffFile(path) as t:
+        # One series, one axis of channels
         if not t.series: raise ImageError(f"{path}: holds no picture; fetch or write it again")
-        if len(t.series) != 1: raise ImageError(f"{path}: holds {len(t.series)} series of pictures; write one into a file of its own")
-        s, key = t.series[0], t.series[0].keyframe
-        many = {a: n for a,n in zip(s.axes, s.shape) if a not in 'YX' and n > 1}
-        if strange := {a: n for a,n in many.items() if a not in 'CSQI'}: raise ImageError(f"{path}: has more than one picture a channel (axes {strange}); write the one you mean, or a projection")
-        if len(many) > 1: raise ImageError(f"{path}: its channels are spread over several axes ({many}); write them as pages of one TIFF")
+        if len(t.series) != 1:
+            raise ImageError(f"{path}: holds {len(t.series)} series of pictures; write one into a file of its own")
+        series = t.series[0]
+        key = series.keyframe
+        many = {a: n for a,n in zip(series.axes, series.shape) if a not in 'YX' and n > 1}
+        strange = {a: n for a,n in many.items() if a not in 'CSQI'}
+        if strange:
+            what = f"has more than one picture a channel (axes {strange})"
+            raise ImageError(f"{path}: {what}; write the one you mean, or a projection")
+        if len(many) > 1:
+            what = f"its channels are spread over several axes ({many})"
+            raise ImageError(f"{path}: {what}; write them as pages of one TIFF")
         n = next(iter(many.values()), 1)
-        names, size, bits = _ome(t.ome_metadata, path) if t.is_ome else ((t.imagej_metadata or {}).get('Labels', ()), None, None)
-        if 'S' in many: where, names = [(key.index, k) for k in range(n)], names if len(names) == n else tuple('RGB') if n == 3 and key.photometric == 2 else ()
-        else: where = [(s.pages[k].index, None) for k in range(n)]
-    return TiffLayout(*map(tuple, zip(*where)), tuple(names) if len(names) == n and all(names) else (), size, bits)
+
+        # What the file says of its planes
+        if t.is_ome: names, size, bits = _ome(t.ome_metadata, path)
+        else: names, size, bits = (t.imagej_metadata or {}).get('Labels', ()), None, None
+
+        # Where they are
+        if 'S' in many:
+            where = [(key.index, k) for k in range(n)]
+            if len(names) != n: names = tuple('RGB') if n == 3 and key.photometric == 2 else ()
+        else: where = [(series.pages[k].index, None) for k in range(n)]
+    pages, samples = zip(*where)
+    names = tuple(names) if len(names) == n and all(names) else ()
+    return TiffLayout(pages, samples, names, size, bits)
 
 # %% ../../nbs/data/20_images.ipynb #c-50006214
 _TIFF = (b'II*\0', b'MM\0*', b'II+\0', b'MM\0+')          # first bytes of a TIFF, of either byte order, small or big
@@ -130,12 +178,18 @@ def _read_tiff(path, plane, channel, ref, depth, magic):
     "One plane of a TIFF, as it is"
     at = tiff_layout(path)
     k = _pick(plane, at.names, len(at.pages), channel, ref)
-    if at.bits and depth != 'stretch' and at.bits < int(depth): raise ImageError(f"{ref}: says that {at.bits} bits are in use; pass depth='{at.bits}'")
+    if at.bits and depth != 'stretch' and at.bits < int(depth):
+        raise ImageError(f"{ref}: says that {at.bits} bits are in use; pass depth='{at.bits}'")
+
+    # Pillow unpacks small TIFFs without further packages
     if at.samples[0] is None and magic in _TIFF[:2]:
-        with Image.open(path) as im:                          # Pillow unpacks small TIFFs without further packages
+        with Image.open(path) as im:
             im.seek(at.pages[k])
             return _decode(im, None, channel, ref)
-    with tifffile.TiffFile(path) as t: a = t.pages[at.pages[k if isinstance(k, int) else 0]].asarray()
+
+    # The page, then the plane within it
+    page = at.pages[k if isinstance(k, int) else 0]
+    with tifffile.TiffFile(path) as t: a = t.pages[page].asarray()
     if at.samples[0] is None: return a
     if a.shape[0] == len(at.pages) != a.shape[-1]: a = a.transpose(1, 2, 0)
     return rgb_plane(a, k) if isinstance(k, str) else a[..., k]
@@ -146,12 +200,13 @@ DEPTHS = {'16': 8, '14': 6, '12': 4, '10': 2, '8': 0}   # bits in use: how far v
 # %% ../../nbs/data/20_images.ipynb #to-uint8
 def to_uint8(
     a:np.ndarray, # H x W, uint8 or uint16
-    depth:str='16', # how many bits of a 16-bit number are in use, see `DEPTHS`; "stretch": the largest value becomes 255
+    depth:str='16', # bits of a 16-bit number that are in use, see `DEPTHS`; "stretch": the largest value becomes 255
 ) -> np.ndarray: # H x W, uint8
     "Keep the upper eight of the bits in use; raises `ImageError` for a value that needs more bits"
     check_depth(depth)
     if a.dtype == np.uint8: return a
-    if a.dtype.newbyteorder('=') != np.uint16: raise ImageError(f"numbers of type {a.dtype}: expected uint8 or uint16")
+    if a.dtype.newbyteorder('=') != np.uint16:
+        raise ImageError(f"numbers of type {a.dtype}: expected uint8 or uint16")
     top = int(a.max(initial=0))
     if depth == 'stretch': return (a.astype(np.uint32)*255 // max(top, 1)).astype(np.uint8)
     if top >> int(depth): raise ImageError(f"value {top} does not fit into {depth} bits; pass a larger depth")
@@ -162,7 +217,8 @@ def check_depth(
     depth:str, # a policy
 ) -> str: # the same
     "Raises `ImageError` for a policy that is not known"
-    if depth != 'stretch' and depth not in DEPTHS: raise ImageError(f"depth {depth!r}: known are {', '.join(DEPTHS)}, stretch")
+    if depth != 'stretch' and depth not in DEPTHS:
+        raise ImageError(f"depth {depth!r}: known are {', '.join(DEPTHS)}, stretch")
     return depth
 
 # %% ../../nbs/data/20_images.ipynb #open-plane
@@ -178,12 +234,19 @@ def open_plane(
         with open(path, 'rb') as f:
             magic = f.read(4)
             f.seek(0)
-            x = _read_tiff(path, plane, channel, ref, depth, magic) if magic in _TIFF else _decode(Image.open(f), plane, channel, ref)
+            if magic in _TIFF: x = _read_tiff(path, plane, channel, ref, depth, magic)
+            else: x = _decode(Image.open(f), plane, channel, ref)
         return x if isinstance(x, Image.Image) else Image.fromarray(to_uint8(x, depth))
-    except ImageError as e: raise e if str(ref) in str(e) else ImageError(f"{ref}: {e}") from None
-    except FileNotFoundError: raise ImageError(f"{path}: no such file; check the path, or fetch the picture again") from None
-    except Image.DecompressionBombError as e: raise ImageError(f"{ref}: {e}; raise PIL.Image.MAX_IMAGE_PIXELS if you trust it") from e
-    except Exception as e: raise ImageError(f"{ref}: truncated, damaged, or no picture ({type(e).__name__}: {e}); fetch or write it again") from e
+    except ImageError as e:
+        named = e if str(ref) in str(e) else ImageError(f"{ref}: {e}")
+        raise named from None
+    except FileNotFoundError:
+        raise ImageError(f"{path}: no such file; check the path, or fetch the picture again") from None
+    except Image.DecompressionBombError as e:
+        raise ImageError(f"{ref}: {e}; raise PIL.Image.MAX_IMAGE_PIXELS if you trust it") from e
+    except Exception as e:
+        what = f"truncated, damaged, or no picture ({type(e).__name__}: {e})"
+        raise ImageError(f"{ref}: {what}; fetch or write it again") from e
 
 # %% ../../nbs/data/20_images.ipynb #read-plane-2
 def read_plane(
@@ -197,15 +260,18 @@ def read_plane(
 # %% ../../nbs/data/20_images.ipynb #pixel-size
 def pixel_size(
     ref:str|Path, # "path" or "path#plane"
-) -> float|None: # micrometres a pixel; None where the file does not say
+) -> float|None: # micrometres per pixel; None where the file does not say
     "The pixel size by an OME-TIFF's own words"
     path = split_ref(ref)[0]
     try:
         with open(path, 'rb') as f: tiff = f.read(4) in _TIFF
         return tiff_layout(path).pixel_size if tiff else None
-    except FileNotFoundError: raise ImageError(f"{path}: no such file; check the path, or fetch the picture again") from None
+    except FileNotFoundError:
+        raise ImageError(f"{path}: no such file; check the path, or fetch the picture again") from None
     except ImageError: raise
-    except Exception as e: raise ImageError(f"{path}: truncated, damaged, or no TIFF ({type(e).__name__}: {e}); fetch or write it again") from e
+    except Exception as e:
+        what = f"truncated, damaged, or no TIFF ({type(e).__name__}: {e})"
+        raise ImageError(f"{path}: {what}; fetch or write it again") from e
 
 # %% ../../nbs/data/20_images.ipynb #resize-plane-2
 def resize_plane(
@@ -218,46 +284,58 @@ def resize_plane(
     if isinstance(plane, np.ndarray):
         if plane.shape == (h, w): return plane
         plane = Image.fromarray(plane)
-    return np.asarray(plane if plane.size == (w, h) else plane.resize((int(w), int(h)), Image.Resampling.BILINEAR))
+    if plane.size != (w, h): plane = plane.resize((int(w), int(h)), Image.Resampling.BILINEAR)
+    return np.asarray(plane)
 
 # %% ../../nbs/data/20_images.ipynb #refs
 def _refs(row, channels):
-    "The references of a sample, one a channel, None where there is none"
-    if isinstance(row, (str, Path)): raise ImageError(f"{row}: one path is not a sample; give one reference a channel ({', '.join(channels)})")
+    "The references of a sample, one per channel, None where there is none"
+    known = ', '.join(channels)
+    if isinstance(row, (str, Path)):
+        raise ImageError(f"{row}: one path is not a sample; give one reference a channel ({known})")
     if isinstance(row, (Mapping, pd.Series)): refs = [row.get(c) for c in channels]
     elif hasattr(row, '_fields'): refs = [getattr(row, c, None) for c in channels]
     else: refs = list(row)
-    if len(refs) != len(channels): raise ImageError(f"{len(refs)} pictures for {len(channels)} channels ({', '.join(channels)}): {refs}")
+    if len(refs) != len(channels):
+        raise ImageError(f"{len(refs)} pictures for {len(channels)} channels ({known}): {refs}")
     return [None if o is None or o != o else o for o in refs]
 
 # %% ../../nbs/data/20_images.ipynb #open-sample
 def open_sample(
-    row:pd.Series|Mapping|Sequence, # a row of a samples table, or the references, one a channel
+    row:pd.Series|Mapping|Sequence, # a row of a samples table, or the references, one per channel
     channels:Sequence[str]=RGBY, # channels to read, in order
     missing:str='error', # "allow": a missing channel is black
     depth:str='16', # how many bits of a 16-bit picture are in use, see `to_uint8`
-) -> list[Image.Image]: # a grey picture a channel, all of one size
+) -> list[Image.Image]: # a grey picture per channel, all of one size
     "Read the planes of a sample as pictures; raises `ImageError` for gaps and for channels of different sizes"
+    # Gaps
     refs = _refs(row, channels)
     gaps = [c for c,r in zip(channels, refs) if r is None]
     if len(gaps) == len(refs): raise ImageError("a sample without any picture; take it out of the table")
-    if gaps and missing != 'allow': raise ImageError(f"{next(filter(None, refs))}: its sample has no picture for {', '.join(gaps)}; add it, or pass missing='allow'")
+    if gaps and missing != 'allow':
+        first, cure = next(filter(None, refs)), "add it, or pass missing='allow'"
+        raise ImageError(f"{first}: its sample has no picture for {', '.join(gaps)}; {cure}")
+
+    # Planes of one size
     planes = [None if r is None else open_plane(r, c, depth) for c,r in zip(channels, refs)]
     sizes = {r: '{}x{}'.format(*p.size) for r,p in zip(refs, planes) if p is not None}
-    if len(set(sizes.values())) > 1: raise ImageError('channels of different sizes: ' + ', '.join(f'{r} is {s}' for r,s in sizes.items()) + '; write them again at one size')
+    if len(set(sizes.values())) > 1:
+        found = ', '.join(f'{r} is {s}' for r,s in sizes.items())
+        raise ImageError(f"channels of different sizes: {found}; write them again at one size")
     size = next(p.size for p in planes if p is not None)
     return [Image.new('L', size) if p is None else p for p in planes]
 
 # %% ../../nbs/data/20_images.ipynb #read-sample
 def read_sample(
-    row:pd.Series|Mapping|Sequence, # a row of a samples table, or the references, one a channel
+    row:pd.Series|Mapping|Sequence, # a row of a samples table, or the references, one per channel
     channels:Sequence[str]=RGBY, # channels to read, in order
     size:int|None=None, # side in pixels; None: as they are
     missing:str='error', # "allow": a missing channel is black
     depth:str='16', # how many bits of a 16-bit picture are in use, see `to_uint8`
 ) -> np.ndarray: # C x H x W, uint8
     "Read the planes of a sample; raises `ImageError` for gaps and for channels of different sizes"
-    return np.stack([resize_plane(p, size or p.size[::-1]) for p in open_sample(row, channels, missing, depth)])
+    planes = open_sample(row, channels, missing, depth)
+    return np.stack([resize_plane(p, size or p.size[::-1]) for p in planes])
 
 # %% ../../nbs/data/20_images.ipynb #colours
 COLOURS = {'red': (1, 0, 0), 'green': (0, 1, 0), 'blue': (0, 0, 1), 'yellow': (1, 1, 0)}
@@ -272,7 +350,9 @@ def composite(
     x = np.asarray(x)
     strange = [c for c in channels if c not in COLOURS]
     if strange: raise ImageError(f"channel {strange[0]!r} has no colour; known are {', '.join(COLOURS)}")
-    if x.ndim != 3 or len(x) != len(channels): raise ImageError(f"shape {x.shape} for {len(channels)} channels ({', '.join(channels)}): expected C x H x W")
+    if x.ndim != 3 or len(x) != len(channels):
+        given = f"shape {x.shape} for {len(channels)} channels ({', '.join(channels)})"
+        raise ImageError(f"{given}: expected C x H x W")
     colours = np.array([COLOURS[c] for c in channels], dtype=np.float32) * gain
     return np.tensordot(x, colours, (0, 0)).clip(0, 255).astype(np.uint8)
 
@@ -284,14 +364,18 @@ def show_sample(
     x:np.ndarray, # C x H x W, uint8
     channels:Sequence[str]=RGBY, # the channels of `x`, in order
     title:str='', # above the composite
-    panels:bool=True, # also one grey panel a channel
+    panels:bool=True, # also one grey panel per channel
     gain:float=1., # brightness is multiplied by this
     axs:Sequence|None=None, # matplotlib axes to draw on, 1 + C of them with panels; None: a new figure
 ) -> list: # the axes
     "Draw the composite of a sample and, beside it, its channels"
     import matplotlib.pyplot as plt
+    # Axes
     n = 1 + len(channels) * panels
-    axs = list(plt.subplots(1, n, figsize=(2.2*n, 2.4), squeeze=False)[1][0] if axs is None else axs)
+    if axs is None: axs = plt.subplots(1, n, figsize=(2.2*n, 2.4), squeeze=False)[1][0]
+    axs = list(axs)
+
+    # The composite, then each channel
     axs[0].imshow(composite(x, channels, gain))
     axs[0].set_title(title, fontsize=8)
     for ax,c,p in zip(axs[1:], channels, np.asarray(x)):

@@ -70,7 +70,8 @@ def histogram(
     x:np.ndarray|list[Image.Image], # C x H x W, uint8, or C grey pictures
 ) -> np.ndarray: # C x 256, how often each value occurs
     "Count the values of each channel"
-    return np.array([(p if isinstance(p, Image.Image) else Image.fromarray(p)).histogram() for p in x], dtype=np.int64)
+    pictures = [p if isinstance(p, Image.Image) else Image.fromarray(p) for p in x]
+    return np.array([p.histogram() for p in pictures], dtype=np.int64)
 
 # %% ../../nbs/data/22_store.ipynb #moments
 def moments(
@@ -83,27 +84,30 @@ def moments(
 # %% ../../nbs/data/22_store.ipynb #mean-std
 def mean_std(
     sums:np.ndarray, # C x 2, sum and sum of squares of values 0..255
-    n:int, # pixels summed over, a channel
+    n:int, # pixels summed over, per channel
 ) -> tuple[np.ndarray, np.ndarray]: # C means and C standard deviations, of values/255
     "Mean and (population) standard deviation, rounded only once at the end"
     if not n: raise StoreError("no readable picture to take statistics of")
-    mean = np.array([int(a)/n for a,_ in sums])
-    std = np.array([(int(b)*n - int(a)**2)**.5/n for a,b in sums])         # Python's whole numbers have no limit
+    sums = [(int(a), int(b)) for a,b in sums]                 # Python's whole numbers have no limit
+    mean = np.array([a/n for a,_ in sums])
+    std = np.array([(b*n - a**2)**.5/n for a,b in sums])
     return mean/255, std/255
 
 # %% ../../nbs/data/22_store.ipynb #c-2936a681
 def _fill(planes, out, fit):
     "Put the grey pictures of a sample into `out`, C x S x S, as squares; hand back the histogram of each"
     # Squares only
-    (w, h), size = planes[0].size, out.shape[1]
+    w, h = planes[0].size
     if h != w and fit == 'error':
         cure = "cut out fields, or pass fit='crop' (the middle) or fit='squash'"
         raise ImageError(f"{w}x{h} pixels, and a store holds squares; {cure}")
     if h != w and fit == 'crop':
-        s, x, y = min(h, w), (w - min(h, w))//2, (h - min(h, w))//2
-        planes = [p.crop((x, y, x + s, y + s)) for p in planes]
+        side = min(h, w)
+        left, top = (w - side)//2, (h - side)//2
+        planes = [p.crop((left, top, left + side, top + side)) for p in planes]
 
     # Size and bytes
+    size = out.shape[1]
     if planes[0].size != (size, size): planes = [p.resize((size, size), Image.Resampling.BILINEAR) for p in planes]
     for x,p in zip(out, planes): x[:] = _pixels(p)
     return histogram(planes)
@@ -119,7 +123,8 @@ _OWN = ('depth', 'fit', 'missing') # what a row of the samples table may say for
 def _with_readings(samples, reading):
     "References and reading of each row; raises `StoreError` for a row that says what is not known"
     # What rows say for themselves
-    own, known, readings = [o for o in _OWN if o in samples], {}, []
+    own = [o for o in _OWN if o in samples]
+    known, readings = {}, []
     for name, *values in zip(samples.id, *(samples[o] for o in own)):
         said = tuple((k, str(v)) for k,v in zip(own, values) if not pd.isna(v))
         if said not in known:
@@ -133,22 +138,31 @@ def _with_readings(samples, reading):
     return list(zip(refs, readings))
 
 # %% ../../nbs/data/22_store.ipynb #c-598ff18e
+def _arrays(rows, sizes):
+    "An array for one sample at each size, {size: C x S x S}"
+    channels = len(rows[0][1].channels)
+    return {s: np.empty((channels, s, s), np.uint8) for s in sizes}
+
 def _read(refs, outs, reading, root=''):
     "Put a sample into arrays {size: C x S x S}; {size: histograms}, height and width, no error; or nothing, and why"
     row = {c: None if o is None else os.path.join(root, o) for c,o in refs.items()}
+    at = ''
     try:
         planes = open_sample(row, reading.channels, reading.missing, reading.depth)
-        try: return {s: _fill(planes, o, reading.fit) for s,o in outs.items()}, planes[0].size[::-1], None
-        except ImageError as e: raise ImageError(f"{split_ref(next(filter(None, row.values())))[0]}: {e}") from None
-    except ImageError as e: return None, (0, 0), str(e).replace(root, '') if root else str(e)
+        # What is wrong from here on does not name a file by itself
+        at = f'{split_ref(next(filter(None, row.values())))[0]}: '
+        hists = {s: _fill(planes, o, reading.fit) for s,o in outs.items()}
+    except ImageError as e: return None, (0, 0), f'{at}{e}'.replace(root, '')
+    return hists, planes[0].size[::-1], None
 
 def _note(refs, root=''):
     "Size and time of change of the file of each channel; None where there is no file"
     def look(ref):
+        if ref is None: return None
         try: found = os.stat(os.path.join(root, split_ref(ref)[0]))
         except (OSError, ValueError): return None
         return [found.st_size, found.st_mtime_ns]
-    return {c: None if o is None else look(o) for c,o in refs.items()}
+    return {c: look(o) for c,o in refs.items()}
 
 # %% ../../nbs/data/22_store.ipynb #described
 def _described(path):
@@ -189,9 +203,13 @@ def _unpack(folder, i, out):
 
 def _intact(folder, record, rows, shape):
     "Are the pictures of a record of the journal all there and the same, and their files as they were?"
-    out, start = np.empty(shape[1:], np.uint8), record['start']
+    # Their files
+    start = record['start']
     for (refs, _), was in zip(rows[start:], record['notes']):
         if any(o is not None and o != was[c] for c,o in _note(refs).items()): return False
+
+    # Their bytes
+    out = np.empty(shape[1:], np.uint8)
     try: return all(_unpack(folder, start + k, out) == o for k,o in enumerate(record['checksum']))
     except StoreError: return False
 
@@ -200,12 +218,16 @@ _FACTS = ('sums', 'checksum', 'error', 'shape', 'notes', 'old') # what a journal
 
 def _record(folder, start, known):
     "Write what is known of some pictures into the journal, once they are on the disk"
+    # On the disk
     for i,o in enumerate(known, start):
         if o['hist'] is not None: sync_file(_chunk(folder, i))
     sync_folder(f'{folder}/images')
-    none = np.zeros((len(known[0]['sums']), 256), np.int64)
-    hist = sum((o['hist'] for o in known if o['hist'] is not None), none)
-    facts = dict(start=start, hist=hist.tolist()) | {k: [o[k] for o in known] for k in _FACTS}
+
+    # In the journal
+    zero = np.zeros((len(known[0]['sums']), 256), np.int64)
+    hist = sum((o['hist'] for o in known if o['hist'] is not None), zero)
+    facts = dict(start=start, hist=hist.tolist())
+    facts |= {k: [o[k] for o in known] for k in _FACTS}
     write_text(f'{folder}/journal/{start}.json', json.dumps(facts, default=np.ndarray.tolist))
 
 def _journal(folder):
@@ -224,7 +246,9 @@ def _begin(folder, key, rows, shape, level):
     # One that was cut off before
     try: same = (journal/'key').read_text(encoding='utf-8') == key
     except OSError: same = False
-    if same: return {o['start'] for o in _journal(folder) if not any(o['error']) and _intact(folder, o, rows, shape)}
+    if same:
+        whole = [o for o in _journal(folder) if not any(o['error']) and _intact(folder, o, rows, shape)]
+        return {o['start'] for o in whole}
 
     # All from the beginning; the key comes last, without it nothing is believed
     shutil.rmtree(folder)
@@ -238,11 +262,12 @@ def _begin(folder, key, rows, shape, level):
 def _take(i, taken, folders):
     "Picture `i` from other stores {size: what is known of it there}; the same, or None where it is not what it was"
     for s,folder in folders.items():
-        source, place = _chunk(taken[s]['path'], taken[s]['old']), _chunk(folder, i)
+        known = taken[s]
+        source, place = _chunk(known['path'], known['old']), _chunk(folder, i)
         try:
             with open(source, 'rb') as f:
                 f.seek(-4, os.SEEK_END)
-                if f.read().hex() != taken[s]['checksum']: return None
+                if f.read().hex() != known['checksum']: return None
             Path(place).unlink(missing_ok=True)
             try: os.link(source, place)
             except OSError:
@@ -259,22 +284,21 @@ def _decode(i, refs, reading, outs, folders, level, root=''):
     for s,folder in folders.items():
         Path(_chunk(folder, i)).unlink(missing_ok=True)   # never written into: it may be another store's picture too
         hist = None if error else hists[s]
-        sums = moments(np.zeros((len(outs[s]), 256), np.int64) if error else hist)
+        sums = np.zeros((len(outs[s]), 2), np.int64) if error else moments(hist)
         checksum = '' if error else _put(folder, i, outs[s], level)
         facts[s] = dict(hist=hist, sums=sums, checksum=checksum, error=error, shape=shape, notes=notes, old=-1)
     return facts
 
 # %% ../../nbs/data/22_store.ipynb #c-510777b0
-def _job(start, rows, folders, level, taken=None, root=''):
+def _job(start, rows, folders, level, reusable=None, root=''):
     "Pack some rows into every folder and note them in its journal; hand back how many pictures were decoded"
-    # Arrays that serve every row: memory that is new to a process costs time
-    outs = {s: np.empty((len(rows[0][1].channels), s, s), np.uint8) for s in folders}
+    # Row by row; the arrays serve all of them, for memory that is new to a process costs time
+    outs = _arrays(rows, folders)
     known = {s: [] for s in folders}
-
-    # Row by row
     for k,(refs, reading) in enumerate(rows):
-        facts = taken and taken[k] and _take(start + k, taken[k], folders)
-        facts = facts or _decode(start + k, refs, reading, outs, folders, level, root)
+        facts = None
+        if reusable and reusable[k]: facts = _take(start + k, reusable[k], folders)
+        if facts is None: facts = _decode(start + k, refs, reading, outs, folders, level, root)
         for s,o in facts.items(): known[s].append(o)
 
     # What is known of them
@@ -287,10 +311,14 @@ def _compute(jobs, scheduler, workers, progress):
     import dask
     names = [f'job-{10**9 - k - 1}' for k in range(len(jobs))]                     # its threads begin at the last name
     tasks = [dask.delayed(partial(*job), pure=False)(dask_key_name=o) for o,job in zip(names, jobs)]
+
+    # On this machine
     if '://' not in scheduler:
         from dask.diagnostics import ProgressBar
         with ProgressBar() if progress and tasks else nullcontext():
             return list(dask.compute(*tasks, scheduler=scheduler, num_workers=workers))
+
+    # On a cluster
     from distributed import Client, progress as bar
     try: client = Client(scheduler, timeout=20)
     except OSError as e:
@@ -304,17 +332,25 @@ def _compute(jobs, scheduler, workers, progress):
 # %% ../../nbs/data/22_store.ipynb #fingerprint
 def _fingerprint(ids, checksums, sums):
     "One hash for all ids and pictures"
-    return hashlib.sha256(json.dumps([list(ids), list(checksums), np.asarray(sums).tolist()]).encode()).hexdigest()[:32]
+    facts = [list(ids), list(checksums), np.asarray(sums).tolist()]
+    return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:32]
 
 def _made(size, reading, level, hist, fingerprint):
     "What a store tells about itself"
-    said, channels = reading.to_dict(), list(reading.channels)
+    said = reading.to_dict()
     resize = 'Pillow bilinear, antialiased, plane by plane'
     read = dict(missing=reading.missing, depth=reading.depth, fit=reading.fit, resize=resize)
+    read |= dict(rgb_plane_of={c: PLANE_OF.get(c) for c in reading.channels})
     return dict(
-        format=1, channels=channels, size=int(size), level=int(level), hist=hist.tolist(), fingerprint=fingerprint,
-        vocab=said['vocab'], full_reading=said,
-        reading=read | dict(rgb_plane_of={c: PLANE_OF.get(c) for c in channels}),
+        format=1,
+        channels=list(reading.channels),
+        size=int(size),
+        level=int(level),
+        hist=hist.tolist(),
+        fingerprint=fingerprint,
+        vocab=said['vocab'],
+        full_reading=said,
+        reading=read,
         versions={o: version(o) for o in ('zarr', 'numpy', *_DECODERS)},
     )
 
@@ -323,18 +359,19 @@ _DECODERS = ('pillow', 'tifffile', 'numcodecs') # what the bytes of a store depe
 # %% ../../nbs/data/22_store.ipynb #pictures-table
 def _files(rows, notes):
     "A table of pictures: references, how they are read, size and time of change of their files"
-    channels, out = rows[0][1].channels, {}
-    for c in channels:
-        out[f'ref:{c}'] = [r[c] for r,_ in rows]
+    columns = {}
+    for c in rows[0][1].channels:
+        columns[f'ref:{c}'] = [refs[c] for refs,_ in rows]
         for k,what in enumerate(('bytes', 'mtime_ns')):
-            out[f'{what}:{c}'] = pd.array([o[c] and o[c][k] for o in notes], dtype='Int64')
-    for o in _OWN: out[o] = [getattr(r, o) for _,r in rows]
-    return pd.DataFrame(out)
+            columns[f'{what}:{c}'] = pd.array([o[c] and o[c][k] for o in notes], dtype='Int64')
+    for o in _OWN: columns[o] = [getattr(reading, o) for _,reading in rows]
+    return pd.DataFrame(columns)
 
 def _table(samples, errors, shapes):
     "The samples table as a store keeps it"
     h, w = np.array(shapes).T
-    return samples.assign(status=['error' if e else 'ok' for e in errors], error=errors, height=h, width=w)
+    status = ['error' if e else 'ok' for e in errors]
+    return samples.assign(status=status, error=errors, height=h, width=w)
 
 # %% ../../nbs/data/22_store.ipynb #taken-hist
 def _taken_hist(path, counts, ok, hist, workers):
@@ -351,7 +388,8 @@ def _taken_hist(path, counts, ok, hist, workers):
             return sum(pool.map(add, np.array_split(rows, workers), np.array_split(times, workers)))
 
     # Those that make the difference, if they are fewer than those that are in, and not damaged
-    used, other = np.flatnonzero(counts), np.flatnonzero((counts != 1) & ok)
+    used = np.flatnonzero(counts)
+    other = np.flatnonzero((counts != 1) & ok)
     if len(other) < len(used):
         try: return hist + summed(other, counts[other] - 1)
         except StoreError: pass
@@ -363,29 +401,34 @@ def _finish(folder, samples, rows, size, reading, how, old=None):
     # What is known
     records = _journal(folder)
     known = {k: [e for o in records for e in o[k]] for k in _FACTS}
-    if None not in known['error']:
+    errors = known['error']
+    if None not in errors:
         shutil.rmtree(folder)
-        said = f"none of the {len(samples)} samples could be read; the first said: {known['error'][0]}"
+        said = f"none of the {len(samples)} samples could be read; the first said: {errors[0]}"
         raise StoreError(f"{folder.parent/folder.stem[1:]}.zarr: {said}")
 
     # The histogram, with that of pictures which were taken over
     hist = np.sum([o['hist'] for o in records], 0)
     taken = np.array(known['old'])
-    if old is not None and (taken >= 0).any():
-        counts, ok = np.bincount(taken[taken >= 0], minlength=len(old.table)), old.table.error.isna().to_numpy()
+    taken = taken[taken >= 0]
+    if old is not None and len(taken):
+        counts = np.bincount(taken, minlength=len(old.table))
+        ok = old.table.error.isna().to_numpy()
         hist = hist + _taken_hist(old.path, counts, ok, np.array(old.made['hist']), how.workers)
 
     # Tables, sums, description
     group = zarr.open_group(folder)
     group['sums'][:] = np.array(known['sums'])
-    save_samples(_table(samples, known['error'], known['shape']), folder/'samples.parquet')
+    save_samples(_table(samples, errors, known['shape']), folder/'samples.parquet')
     h, w = np.array(known['shape']).T
-    files = _files(rows, known['notes']).assign(checksum=known['checksum'], error=known['error'], height=h, width=w)
+    files = _files(rows, known['notes']).assign(checksum=known['checksum'], error=errors, height=h, width=w)
     files.to_parquet(folder/'pictures.parquet', index=False)
     fingerprint = _fingerprint(samples.id, known['checksum'], known['sums'])
     group.attrs['hpa_lib'] = _made(size, reading, how.level, hist, fingerprint)
+    _sync_tables(folder)
 
-    # On the disk; the pictures are there already
+def _sync_tables(folder):
+    "Flush all of a store to the disk but its pictures, which are there already"
     for o in folder.rglob('*'):
         if o.is_file() and not (o.parent.name == 'images' and o.suffix == '.0'): sync_file(o)
     for o in (folder/'sums', folder/'images', folder): sync_folder(o)
@@ -439,7 +482,9 @@ def _old(path, size, samples, reading, how):
 
     # Pictures of which nothing is known, or that others decoded
     if any(made['versions'].get(o) != version(o) for o in _DECODERS): return None
-    try: table, sums = pd.read_parquet(path/'pictures.parquet'), zarr.open_array(path/'sums', mode='r')[:]
+    try:
+        table = pd.read_parquet(path/'pictures.parquet')
+        sums = zarr.open_array(path/'sums', mode='r')[:]
     except (OSError, ValueError): return None
     return _Old(path, made, table, sums) if len(table) == len(sums) else None
 
@@ -451,16 +496,20 @@ def _identities(files):
 def _places(old, files):
     "For each picture its row in an old store, the same row if it stands there already; -1: it must be decoded"
     was, now = _identities(old.table[list(files)]), _identities(files)
+
+    # Rows that were read, of files whose size and time were noted
     noted = [old.table[f'ref:{c}'].isna() | old.table[f'bytes:{c}'].notna() for c in old.made['channels']]
     good = (old.table.error.isna() & np.logical_and.reduce(noted)).tolist()
-    where = {o: k for k,o in reversed(list(enumerate(was))) if good[k]}
+
+    # The same row, else the first that has the picture
+    first = {o: k for k,o in reversed(list(enumerate(was))) if good[k]}
     stays = [k < len(was) and good[k] and was[k] == o for k,o in enumerate(now)]
-    return np.array([k if stays[k] else where.get(o, -1) for k,o in enumerate(now)])
+    return np.array([k if stays[k] else first.get(o, -1) for k,o in enumerate(now)])
 
 # %% ../../nbs/data/22_store.ipynb #in-place
 def _errors(rows, sizes, root):
     "Why rows cannot be read, None where they can"
-    outs = {s: np.empty((len(rows[0][1].channels), s, s), np.uint8) for s in sizes}
+    outs = _arrays(rows, sizes)
     return [_read(refs, outs, reading, root)[2] for refs,reading in rows]
 
 def _in_place(old, size, samples, rows, files, places, reading, how):
@@ -468,8 +517,7 @@ def _in_place(old, size, samples, rows, files, places, reading, how):
     # Ids, classes, reading
     try: ids = pd.read_parquet(old.path/'samples.parquet', columns=['id']).id.tolist()
     except (OSError, ValueError): return False
-    said = reading.to_dict()
-    if ids != samples.id.tolist() or old.made['full_reading'] != said: return False
+    if ids != samples.id.tolist() or old.made['full_reading'] != reading.to_dict(): return False
 
     # What could not be read, tried again
     bad = np.flatnonzero(places != np.arange(len(places)))
@@ -482,24 +530,35 @@ def _in_place(old, size, samples, rows, files, places, reading, how):
 
 def _retable(old, samples):
     "Give a store a new table, where it is another"
-    errors = old.table.error.astype(object).where(old.table.error.notna(), None)
-    beside = save_samples(_table(samples, errors.tolist(), old.table[['height', 'width']]), old.path/'.samples.parquet')
-    if beside.read_bytes() == (old.path/'samples.parquet').read_bytes(): return beside.unlink()
+    # Beside the old one
+    place, beside = old.path/'samples.parquet', old.path/'.samples.parquet'
+    errors = old.table.error.astype(object).where(old.table.error.notna(), None).tolist()
+    save_samples(_table(samples, errors, old.table[['height', 'width']]), beside)
+
+    # In its place
+    if beside.read_bytes() == place.read_bytes(): return beside.unlink()
     sync_file(beside)
-    os.replace(beside, old.path/'samples.parquet')
+    os.replace(beside, place)
     sync_folder(old.path)
 
 # %% ../../nbs/data/22_store.ipynb #measure
+def _raw(rows, sizes):
+    "Bytes of one sample at all sizes, not packed"
+    return sum(len(rows[0][1].channels)*s*s for s in sizes)
+
 def _measure(rows, sizes, level, n=8):
     "Bytes that a row will take in the store, and seconds that it takes to read and pack, by a few spread over all"
-    raw = sum(len(rows[0][1].channels)*s*s for s in sizes)
-    outs, found = {s: np.empty((len(rows[0][1].channels), s, s), np.uint8) for s in sizes}, []
+    outs, found = _arrays(rows, sizes), []
     for k in np.unique(np.linspace(0, len(rows) - 1, n).round().astype(int)):
         begun = perf_counter()
-        if _read(rows[k][0], outs, rows[k][1])[2] is not None: continue
-        found.append((sum(len(zstd.compress(o, level, True)) for o in outs.values()), perf_counter() - begun))
+        refs, reading = rows[k]
+        if _read(refs, outs, reading)[2] is not None: continue
+        packed = sum(len(zstd.compress(o, level, True)) for o in outs.values())
+        found.append((packed, perf_counter() - begun))
+    raw = _raw(rows, sizes)
     if not found: return raw, 0.
-    return min(float(np.mean([o for o,_ in found])), raw), float(np.median([o for _,o in found]))
+    packed, seconds = zip(*found)
+    return min(float(np.mean(packed)), raw), float(np.median(seconds))
 
 def _free(path):
     "Bytes that are free where a store is to be"
@@ -507,35 +566,46 @@ def _free(path):
 
 def _check_room(path, rows, sizes, level):
     "Refuse what will not fit on the disk; raises `StoreError`"
+    # Does it fit even unpacked?
     if not rows: return
-    free, raw = _free(path), sum(len(rows[0][1].channels)*s*s for s in sizes)
-    if raw*len(rows) <= free: return
-    need = len(rows) * (raw if raw > free else _measure(rows, sizes, level)[0])
+    free, each = _free(path), _raw(rows, sizes)
+    if each*len(rows) <= free: return
+
+    # Measured, where at least one picture would fit
+    if each <= free: each = _measure(rows, sizes, level)[0]
+    need = len(rows) * each
     if need <= free: return
     said = f"{len(rows)} pictures will take about {need/1e6:,.1f} MB, and {free/1e6:,.1f} MB are free there"
     raise StoreError(f"{path}: {said}; make room, choose another disk, or pack at a smaller size")
 
 # %% ../../nbs/data/22_store.ipynb #c-dc464f87
-def _door(reading, vocab=None, **said):
+def _one_reading(reading, vocab=None, **said):
     "One whole `Reading` of what was said, in keywords or as one; raises `StoreError` where both were said and differ"
     said |= dict(vocab=None if vocab is None else get_vocab(vocab))
     whole = (reading or Reading()).said(**said)
+
+    # Said twice, and not the same
     if reading is not None:
         other = [o for o in reading.changed(whole) if getattr(reading, o) is not None]
         if other:
             values = f"{getattr(reading, other[0])!r} in the reading and {getattr(whole, other[0])!r} beside it"
             raise StoreError(f"{other[0]} is {values}: say it once, or change the reading with reading.said(...)")
+
+    # Not said
     if whole.channels is None: whole = replace(whole, channels=RGBY)
     return replace(whole, vocab=HPA28) if whole.vocab is None else whole
 
 def _pack_checks(samples, sizes, reading, scheduler='threads'):
     "Refuse what would fail at every single row"
+    # Table and channels
     check_samples(samples, reading.vocab)
     if not reading.channels: raise StoreError("no channels to pack: name one or more in channels=")
     lacking = [c for c in reading.channels if c not in samples]
     if lacking:
         cure = "read the folder with these channels, or name those that it has in channels="
         raise DataError(f"the samples table has no channel {', '.join(lacking)}; {cure}")
+
+    # Sizes and scheduler
     for o in sizes:
         if not isinstance(o, (int, np.integer)) or o < 1:
             raise StoreError(f"size {o!r}: give the side of the square pictures as a whole number of pixels")
@@ -548,33 +618,40 @@ def _key(rows, sizes, level, olds):
     "What a half-finished pack must agree in to go on: pictures and how they are read, nothing of labels"
     start = [sizes, list(rows[0][1].channels), level, [o.made['fingerprint'] for o in olds.values()]]
     hashed = hashlib.sha256(json.dumps(start).encode())
-    for refs,r in rows: hashed.update(json.dumps([refs, *(getattr(r, o) for o in _OWN)], default=str).encode())
+    for refs,reading in rows:
+        row = [refs, *(getattr(reading, o) for o in _OWN)]
+        hashed.update(json.dumps(row, default=str).encode())
     return hashed.hexdigest()
 
-def _plan(olds, places, notes):
+def _reusable(olds, places, notes):
     "For each row what is known of it in stores it can be taken from, {size: facts}; None where it must be decoded"
-    facts = {s: list(o.table[['checksum', 'height', 'width']].itertuples(index=False)) for s,o in olds.items()}
+    columns = ['checksum', 'height', 'width']
+    facts = {s: list(o.table[columns].itertuples(index=False)) for s,o in olds.items()}
     def known(s, k, i):
-        shape, where = (int(facts[s][k].height), int(facts[s][k].width)), olds[s].path.resolve()
-        return dict(hist=None, sums=olds[s].sums[k], checksum=facts[s][k].checksum, error=None,
-                    shape=shape, notes=notes[i], old=int(k), path=where)
+        was, old = facts[s][k], olds[s]
+        return dict(
+            hist=None, sums=old.sums[k], checksum=was.checksum, error=None, shape=(int(was.height), int(was.width)),
+            notes=notes[i], old=int(k), path=old.path.resolve(),
+        )
     def row(i):
         at = {s: p[i] for s,p in places.items()}
-        return {s: known(s, k, i) for s,k in at.items()} if at and min(at.values()) >= 0 else None
+        if not at or min(at.values()) < 0: return None
+        return {s: known(s, k, i) for s,k in at.items()}
     return [row(i) for i in range(len(notes))]
 
-def _work(samples, paths, rows, reading, olds, plan, how):
+def _work(samples, paths, rows, reading, olds, reusable, how):
     "Decode and take over into folders beside the stores, then put them in their places; how many pictures were decoded"
     # What is left to do
-    sizes, channels = list(paths), reading.channels
+    sizes, total = list(paths), len(rows)
     folders = {s: _beside(o) for s,o in paths.items()}
     key = _key(rows, sizes, how.level, olds)
-    done = [_begin(f, key, rows, (len(rows), len(channels), s, s), how.level) for s,f in folders.items()]
-    n = min(16, max(4, len(rows)//32))                    # by the table alone: a resumed pack has the same jobs
-    starts = [i for i in range(0, len(rows), n) if not all(i in o for o in done)]
+    shapes = {s: (total, len(reading.channels), s, s) for s in sizes}
+    done = [_begin(f, key, rows, shapes[s], how.level) for s,f in folders.items()]
+    n = min(16, max(4, total//32))                            # by the table alone: a resumed pack has the same jobs
+    starts = [i for i in range(0, total, n) if not all(i in o for o in done)]
 
     # Is there room?
-    new = [rows[k] for i in starts for k in range(i, min(i + n, len(rows))) if plan[k] is None]
+    new = [rows[k] for i in starts for k in range(i, min(i + n, total)) if reusable[k] is None]
     try: _check_room(next(iter(paths.values())), new, sizes, how.level)
     except StoreError:
         if not any(done):
@@ -582,12 +659,19 @@ def _work(samples, paths, rows, reading, olds, plan, how):
         raise
 
     # Do it
-    places = {s: str(f.resolve()) for s,f in folders.items()}
-    jobs = [(_job, i, rows[i:i + n], places, how.level, plan[i:i + n], how.root) for i in starts]
+    targets = {s: str(f.resolve()) for s,f in folders.items()}
+    jobs = [(_job, i, rows[i:i + n], targets, how.level, reusable[i:i + n], how.root) for i in starts]
     decoded = sum(_compute(jobs, how.scheduler, how.workers, how.progress))
     for s,f in folders.items(): _finish(f, samples, rows, s, reading, how, olds.get(s))
     for s,f in folders.items(): _settle(f, paths[s])
     return decoded
+
+def _new_tables(olds, samples):
+    "Give stores whose pictures are all in their places a new table, and remove what a pack that was cut off left"
+    for o in olds.values(): _retable(o, samples)
+    for o in olds.values():
+        for left in ('partial', 'journal'):
+            shutil.rmtree(o.path.with_name(f'.{o.path.stem}.{left}'), ignore_errors=True)
 
 def _pack(samples, paths, reading, how):
     "Pack into several stores {size: path} at once"
@@ -603,13 +687,12 @@ def _pack(samples, paths, reading, how):
     places = {s: _places(o, files) for s,o in olds.items()}
 
     # The tables alone, or all of it
-    decoded = 0
+    def in_place(s): return _in_place(olds[s], s, samples, rows, files, places[s], reading, how)
     try:
-        if olds and all(_in_place(o, s, samples, rows, files, places[s], reading, how) for s,o in olds.items()):
-            for o in olds.values(): _retable(o, samples)
-            for o in paths.values():
-                for left in ('partial', 'journal'): shutil.rmtree(o.with_name(f'.{o.stem}.{left}'), ignore_errors=True)
-        else: decoded = _work(samples, paths, rows, reading, olds, _plan(olds, places, notes), how)
+        if olds and all(in_place(s) for s in olds):
+            _new_tables(olds, samples)
+            decoded = 0
+        else: decoded = _work(samples, paths, rows, reading, olds, _reusable(olds, places, notes), how)
     except OSError as e:
         cure = "is there room on the disk? The same call will go on from here"
         raise StoreError(f"{next(iter(paths.values()))}: writing failed ({e}); {cure}") from e
@@ -623,7 +706,7 @@ def pack(
     path:str|Path, # the store to make, NAME.zarr
     size:int, # side of the square pictures, in pixels
     channels:Sequence[str]|None=None, # channels to pack, in order; None: red, green, blue, yellow
-    workers:int|None=None, # threads that read and write pictures; None: one a processor, at most 16
+    workers:int|None=None, # threads that read and write pictures; None: one per processor, at most 16
     missing:str|None=None, # "allow": a missing channel is black; None: "error", its row is an error
     vocab:str|Sequence[str]|Vocab|None=None, # what the labels mean; None: the atlas's 28
     progress:bool=True, # show a progress bar
@@ -631,14 +714,14 @@ def pack(
     depth:str|None=None, # how many bits of a 16-bit picture are in use, see `images`; None: "16"
     fit:str|None=None, # fields that are not square: "crop" (keep the middle) or "squash"; None: "error"
     level:int=-1, # compression of zstd; 1 makes the store about a sixth smaller and unpacking half as fast
-    scheduler:str='threads', # or the address of a Dask scheduler, such as tcp://host:8786; or "processes", "synchronous"
+    scheduler:str='threads', # or "processes", "synchronous", or a Dask scheduler's address, such as tcp://host:8786
     update:bool=False, # bring a store of that name up to date: only pictures that are new or changed are read
     reading:Reading|None=None, # channels, vocab, depth, fit and missing in one, in place of the keywords
 ) -> 'Store': # the store, opened; its `decoded` is how many pictures were read
     "Read, resize and store all samples; unreadable ones keep their row, with the error; raises `StoreError` if all are"
-    reading = _door(reading, vocab, channels=channels, depth=depth, fit=fit, missing=missing)
+    reading = _one_reading(reading, vocab, channels=channels, depth=depth, fit=fit, missing=missing)
     _pack_checks(samples, [size], reading, scheduler)
-    how = _How(level, scheduler, workers, progress, overwrite, update)
+    how = _How(level, scheduler, workers, progress=progress, overwrite=overwrite, update=update)
     return _pack(samples, {size: path}, reading, how)[size]
 
 # %% ../../nbs/data/22_store.ipynb #pack-sizes
@@ -654,29 +737,35 @@ def pack_sizes(
     known = {k: o.default for k,o in signature(pack).parameters.items() if o.default is not o.empty}
     strange = set(kwargs) - set(known)
     if strange: raise TypeError(f"pack_sizes() got an unexpected keyword argument {min(strange)!r}")
-    said, path, sizes = known | kwargs, Path(path), list(sizes)
+    said = known | kwargs
+    sizes = list(sizes)
     if len(set(sizes)) != len(sizes) or not sizes: raise StoreError(f"sizes {sizes}: give one or more different sizes")
 
     # As there
-    reading = _door(**{o: said[o] for o in ('reading', 'vocab', 'channels', 'depth', 'fit', 'missing')})
+    reading = _one_reading(**{o: said[o] for o in ('reading', 'vocab', 'channels', 'depth', 'fit', 'missing')})
     _pack_checks(samples, sizes, reading, said['scheduler'])
     how = _How(**{o: said[o] for o in ('level', 'scheduler', 'workers', 'progress', 'overwrite', 'update')})
-    return _pack(samples, {s: path.with_name(f'{path.stem}-{s}{path.suffix}') for s in sizes}, reading, how)
+    path = Path(path)
+    paths = {s: path.with_name(f'{path.stem}-{s}{path.suffix}') for s in sizes}
+    return _pack(samples, paths, reading, how)
 
 # %% ../../nbs/data/22_store.ipynb #store-2
 class Store:
-    "A packed set of samples: `store[i]` is `C x S x S`, `store.batch(idxs)` is `n x C x S x S`, uint8; `store.samples` is the table"
+    "Packed samples: `store[i]` is `C x S x S`, `store.batch(idxs)` `n x C x S x S`, uint8; their table is `samples`"
     def __init__(self,
         path:str|Path, # a folder that `pack` made
-        threads:int|None=None, # threads that unpack a large batch; None: one a processor, at most 4
+        threads:int|None=None, # threads that unpack a large batch; None: one per processor, at most 4
     ):
         # Table and description
-        self.path, self.threads, self._memory = Path(path), threads or min(os.cpu_count() or 1, 4), None
+        self.path = Path(path)
+        self.threads = threads or min(os.cpu_count() or 1, 4)
         self.made = _described(self.path)
         if self.made is None: raise StoreError(f"{path}: not a store, or not a whole one; make it with pack")
         self.samples = load_samples(self.path/'samples.parquet')
-        self.vocab, self.decoded = Vocab(**self.made['vocab']), 0
+        self.vocab = Vocab(**self.made['vocab'])
+        self.decoded = 0
         self._own = self.samples, self.vocab
+        self._memory = None
 
         # What is so of the pictures, whatever the table says
         facts = ('status', 'error', 'height', 'width', 'fit')
@@ -707,10 +796,16 @@ def reading(self:Store) -> Reading: # channels, depth, fit and missing of the pi
 @patch
 def _rows(self:Store, idxs):
     "Row numbers as an array, proven to be readable"
+    # Numbers
     idxs = np.asarray(idxs).reshape(-1)
-    if len(idxs) and idxs.dtype.kind not in 'iu': raise StoreError(f"rows are asked for by number, not by {idxs.dtype}; turn a mask into numbers with np.flatnonzero")
+    if len(idxs) and idxs.dtype.kind not in 'iu':
+        cure = "turn a mask into numbers with np.flatnonzero"
+        raise StoreError(f"rows are asked for by number, not by {idxs.dtype}; {cure}")
     idxs = idxs.astype(np.int64)
-    if len(idxs) and not (0 <= idxs.min() and idxs.max() < len(self)): raise IndexError(f"row {idxs[(idxs < 0) | (idxs >= len(self))][0]} of a store of {len(self)} samples")
+
+    # Of rows that are there, and whose picture is
+    outside = idxs[(idxs < 0) | (idxs >= len(self))]
+    if len(outside): raise IndexError(f"row {outside[0]} of a store of {len(self)} samples")
     bad = idxs[~self.ok[idxs]]
     if len(bad):
         said = f"could not be read when it was packed: {self._packed.error[bad[0]]}"
@@ -722,15 +817,18 @@ def _rows(self:Store, idxs):
 def batch(self:Store,
     idxs:Iterable[int], # row numbers, in any order, repeated or not
 ) -> np.ndarray: # n x C x S x S, uint8, in the order of `idxs`
-    "Read samples; raises `StoreError` for a row whose picture could not be packed, `IndexError` for one that does not exist"
+    "Read samples; raises `StoreError` for a row whose picture could not be packed, `IndexError` for one not there"
     idxs = self._rows(idxs)
     if self._memory is not None: return self._memory[idxs]
     out = np.empty((len(idxs), len(self.channels), self.size, self.size), np.uint8)
     def fill(part):
         for k in part: _unpack(self.path, idxs[k], out[k])
-    if self.threads == 1 or out.nbytes < 2**21: fill(range(len(idxs)))
+
+    # A small batch is not worth threads
+    rows = np.arange(len(idxs))
+    if self.threads == 1 or out.nbytes < 2**21: fill(rows)
     else:
-        with ThreadPoolExecutor(self.threads) as pool: list(pool.map(fill, np.array_split(np.arange(len(idxs)), self.threads)))
+        with ThreadPoolExecutor(self.threads) as pool: list(pool.map(fill, np.array_split(rows, self.threads)))
     return out
 
 # %% ../../nbs/data/22_store.ipynb #store-getitem
@@ -751,17 +849,23 @@ def stats(self:Store,
 
 # %% ../../nbs/data/22_store.ipynb #store-pixel-sizes
 @patch
-def pixel_sizes(self:Store) -> np.ndarray: # micrometres a pixel of the store, one a row; NaN where it is not known
+def pixel_sizes(self:Store) -> np.ndarray: # micrometres per pixel of the store, one per row; NaN where it is not known
     "How large a pixel of each packed picture is"
-    s, fit = self._packed, self.made['reading']['fit']
-    if 'height' not in s: return np.full(len(s), np.nan)      # packed by a version that did not note it
-    cropped = (s.fit.fillna(fit) if 'fit' in s else pd.Series(fit, s.index)) == 'crop'
-    side = s.height.where(s.height == s.width).mask(cropped, np.minimum(s.height, s.width))
+    packed, fit = self._packed, self.made['reading']['fit']
+    if 'height' not in packed: return np.full(len(packed), np.nan)      # packed by a version that did not note it
+
+    # Which rows were cropped
+    fits = packed.fit.fillna(fit) if 'fit' in packed else pd.Series(fit, packed.index)
+    cropped = fits == 'crop'
+
+    # Side of the square that became the store's
+    h, w = packed.height, packed.width
+    side = h.where(h == w).mask(cropped, np.minimum(h, w))
     return (self.samples.pixel_size*side/self.size).to_numpy(float)
 
 # %% ../../nbs/data/22_store.ipynb #store-pixel-size
 @patch(as_prop=True)
-def pixel_size(self:Store) -> float|None: # micrometres a pixel; None where no row knows it
+def pixel_size(self:Store) -> float|None: # micrometres per pixel; None where no row knows it
     "The median over the rows that know it"
     known = self.pixel_sizes()[self.ok]
     return float(np.nanmedian(known)) if np.isfinite(known).any() else None
@@ -773,7 +877,9 @@ def load(self:Store) -> Store: # the same store
     good = np.flatnonzero(self.ok)
     if self._memory is None:
         out = np.zeros((len(self), len(self.channels), self.size, self.size), np.uint8)
-        for i in range(0, len(good), 256): out[good[i:i + 256]] = self.batch(good[i:i + 256])
+        for i in range(0, len(good), 256):
+            part = good[i:i + 256]
+            out[part] = self.batch(part)
         self._memory = out
     return self
 
@@ -799,18 +905,22 @@ def pack_estimate(
     workers:int|None=None, # as for `pack`
 ) -> dict: # pictures to decode, bytes of the store, seconds (0: too few to measure), bytes that are free
     "What packing will take"
-    # What would be decoded
-    path, reading, how = Path(path), _door(reading), _How(level, update=True, overwrite=True)
+    path, reading = Path(path), _one_reading(reading)
     _pack_checks(samples, [size], reading)
-    rows, old = _with_readings(samples, reading), _old(path, size, samples, reading, how)
-    places = np.full(len(rows), -1) if old is None else _places(old, _files(rows, [_note(refs) for refs,_ in rows]))
-    new, kept = [rows[k] for k in np.flatnonzero(places < 0)], places[places >= 0]
+
+    # What would be decoded
+    rows = _with_readings(samples, reading)
+    old = _old(path, size, samples, reading, _How(level, update=True, overwrite=True))
+    if old is None: places = np.full(len(rows), -1)
+    else: places = _places(old, _files(rows, [_note(refs) for refs,_ in rows]))
+    new = [rows[k] for k in np.flatnonzero(places < 0)]
 
     # What that takes
     each, seconds = len(reading.channels)*size**2, 0.
     if len(new) >= 64: each, seconds = _measure(new, [size], level)
-    have = sum(os.path.getsize(_chunk(path, k)) for k in kept if os.path.exists(_chunk(path, k)))
     seconds *= len(new) / (workers or min(os.cpu_count() or 1, 16))
+    kept = [_chunk(path, k) for k in places[places >= 0]]
+    have = sum(os.path.getsize(o) for o in kept if os.path.exists(o))
     return dict(pictures=len(new), bytes=round(each*len(new)) + have, seconds=seconds, free=_free(path))
 
 # %% ../../nbs/data/22_store.ipynb #export-ome
@@ -818,27 +928,38 @@ def export_ome(
     x:np.ndarray, # C x H x W, uint8
     path:str|Path, # NAME.ome.zarr; must not exist
     channels:Sequence[str]=RGBY, # names of the channels, in order
-    pixel_size:float|None=None, # micrometres a pixel; None: not known
+    pixel_size:float|None=None, # micrometres per pixel; None: not known
     name:str='', # shown by viewers; '': the file's name
 ) -> Path: # the same
-    "Write a picture as OME-Zarr 0.5, with names and colours of its channels; raises `StoreError` for a path that is taken"
+    "Write a picture as OME-Zarr 0.5, with names and colours of its channels; raises `StoreError` for a path taken"
     path, x = Path(path), np.asarray(x)
     if x.ndim != 3 or x.dtype != np.uint8 or len(x) != len(channels):
         given = f"shape {x.shape} of {x.dtype} for {len(channels)} channels"
         raise StoreError(f"{path}: {given}; expected C x H x W, uint8")
     if path.exists(): raise StoreError(f"{path}: exists already; choose another name, or delete it first")
+
+    # One resolution, in tiles
     about = _ome(channels, pixel_size, name or path.name.removesuffix('.ome.zarr'))
+    chunks = (1, *(min(o, 1024) for o in x.shape[1:]))
     with placing(path) as part:
         group = zarr.create_group(part, attributes=dict(ome=about))
-        group.create_array('0', data=x, chunks=(1, *(min(o, 1024) for o in x.shape[1:])), dimension_names=('c', 'y', 'x'))
+        group.create_array('0', data=x, chunks=chunks, dimension_names=('c', 'y', 'x'))
     return path
 
 # %% ../../nbs/data/22_store.ipynb #c-fc02760b
 def _ome(channels, pixel_size, name):
     "The description of one picture that OME-Zarr 0.5 asks for"
+    # Axes and scale
     unit = dict(unit='micrometer') if pixel_size else {}
     axes = [dict(name='c', type='channel'), *(dict(name=o, type='space', **unit) for o in 'yx')]
     scale = dict(type='scale', scale=[1., *[float(pixel_size or 1)]*2])
-    colour = {c: '{:02X}{:02X}{:02X}'.format(*(255*o for o in COLOURS.get(c, (1, 1, 1)))) for c in channels}
-    shown = [dict(label=c, color=colour[c], active=True, window=dict(min=0, max=255, start=0, end=255)) for c in channels]
-    return dict(version='0.5', multiscales=[dict(name=name, axes=axes, datasets=[dict(path='0', coordinateTransformations=[scale])])], omero=dict(channels=shown))
+    data = dict(path='0', coordinateTransformations=[scale])
+
+    # Colours
+    window = dict(min=0, max=255, start=0, end=255)
+    shown = []
+    for c in channels:
+        colour = '{:02X}{:02X}{:02X}'.format(*(255*o for o in COLOURS.get(c, (1, 1, 1))))
+        shown.append(dict(label=c, color=colour, active=True, window=window))
+    about = dict(name=name, axes=axes, datasets=[data])
+    return dict(version='0.5', multiscales=[about], omero=dict(channels=shown))

@@ -1,4 +1,4 @@
-"Stores brought up to date: what comes out is, byte for byte, what packing anew gives, and only what is new was decoded."
+"Stores brought up to date: byte for byte what packing anew gives, and only what is new was decoded."
 import os
 import random
 import shutil
@@ -36,7 +36,10 @@ def draw(path, seed, side=12):
 def table(folder, ids, seed=0, side=12):
     "A samples table of pictures in a folder, two channels each"
     folder.mkdir(parents=True, exist_ok=True)
-    rows = [dict(id=i) | {c: draw(folder / f"{i}_{c}.png", seed + 7 * k + j, side) for j, c in enumerate(CHANNELS)} for k, i in enumerate(ids)]
+    rows = []
+    for k, i in enumerate(ids):
+        pictures = {c: draw(folder / f"{i}_{c}.png", seed + 7 * k + j, side) for j, c in enumerate(CHANNELS)}
+        rows.append(dict(id=i) | pictures)
     return tidy_samples(pd.DataFrame(rows), CHANNELS)
 
 
@@ -53,11 +56,11 @@ EDITS = ("label", "group", "rename", "add", "remove", "change", "touch", "reorde
 PIXELS = {"add", "change", "touch", "depth", "break", "mend"}
 
 
-def edit(df, kind, chance, folder, n):
+def edit(df, kind, rng, folder, n):
     "One change to a table or its files; the new table"
-    df, i = df.copy(), chance.randrange(len(df))
+    df, i = df.copy(), rng.randrange(len(df))
     if kind == "label":
-        df.at[i, "labels"] = [chance.choice(["Cytosol", "Nucleoli"])]
+        df.at[i, "labels"] = [rng.choice(["Cytosol", "Nucleoli"])]
     elif kind == "group":
         df.loc[i, "group"] = f"g{n}"
     elif kind == "rename":
@@ -76,29 +79,35 @@ def edit(df, kind, chance, folder, n):
         df = pd.concat([df, df[i:i + 1].assign(id=f"twice{n}")], ignore_index=True)
     elif kind == "depth":
         df["depth"] = df.get("depth", pd.Series(None, df.index, dtype=object))
-        df.loc[i, "depth"] = chance.choice(["12", "stretch", None])
+        df.loc[i, "depth"] = rng.choice(["12", "stretch", None])
     elif kind == "break" and len(df) > 3 and sum(Path(o).stat().st_size > 20 for o in df.red) > 2:
         Path(df.red[i]).write_bytes(f"no picture {n}".encode())
     return df
 
 
+ROUNDS = st.lists(st.lists(st.sampled_from(EDITS), min_size=0, max_size=3), min_size=1, max_size=4)
+
+
 @settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(st.lists(st.lists(st.sampled_from(EDITS), min_size=0, max_size=3), min_size=1, max_size=4), st.integers(0, 10**6))
+@given(ROUNDS, st.integers(0, 10**6))
 def test_any_sequence_of_changes_gives_what_packing_anew_gives(tmp_path, rounds, seed):
     "Labels, pictures added, removed, changed, touched, in another order, twice, read otherwise, broken, mended"
     work = tmp_path / str(time.time_ns())
-    chance, df = random.Random(seed), table(work / "p", [f"s{k}" for k in range(6)])
+    rng = random.Random(seed)
+    df = table(work / "p", [f"s{k}" for k in range(6)])
     made(df, work / "s.zarr")
     n = 0
     for kinds in rounds:
         decodable = (~Store(work / "s.zarr").ok).sum()                   # those that were broken before
         for kind in kinds:
             n += 1
-            df = edit(df, kind, chance, work / "p", n)
-        refs = df.red.value_counts().max()                               # a new picture may get a second name in the same round
+            df = edit(df, kind, rng, work / "p", n)
+        refs = df.red.value_counts().max()                               # a new picture may get a second name at once
         decodable += refs * sum(o in PIXELS for o in kinds)
-        store, anew = made(df, work / "s.zarr", update=True), made(df, work / "anew.zarr", overwrite=True)
-        assert store.fingerprint == anew.fingerprint and (store.hist == anew.hist).all() and (store.mean == anew.mean).all()
+        store = made(df, work / "s.zarr", update=True)
+        anew = made(df, work / "anew.zarr", overwrite=True)
+        assert store.fingerprint == anew.fingerprint
+        assert (store.hist == anew.hist).all() and (store.mean == anew.mean).all()
         assert contents(store.path) == contents(anew.path) and store.check().decoded <= decodable
         assert not list(work.glob(".*"))
     shutil.rmtree(work)
@@ -159,7 +168,10 @@ def test_what_could_not_be_read_is_tried_again(tmp_path, monkeypatch):
     df = table(tmp_path / "p", ["a", "b", "c"])
     with monkeypatch.context() as m:
         read = hpa_lib.data.store._read
-        m.setattr(hpa_lib.data.store, "_read", lambda refs, *a: (None, (0, 0), "locked") if "b_" in refs["red"] else read(refs, *a))
+
+        def locked(refs, *a):
+            return (None, (0, 0), "locked") if "b_" in refs["red"] else read(refs, *a)
+        m.setattr(hpa_lib.data.store, "_read", locked)
         store = made(df, tmp_path / "s.zarr")
         assert store.ok.tolist() == [True, False, True]
         before = (tmp_path / "s.zarr/zarr.json").stat().st_mtime_ns
@@ -194,7 +206,7 @@ def test_a_store_of_before_is_packed_anew(tmp_path):
 
 
 def test_reading_that_a_table_says_for_every_row_is_no_other_reading(tmp_path):
-    "One source of 12 bits alone, then joined by one of 16: the common reading changes, that of the first pictures does not"
+    "12 bits alone, then joined by a source of 16: the common reading changes, that of the first pictures does not"
     first, second = table(tmp_path / "p", ["a", "b"]), table(tmp_path / "p", ["c"], 300)
     made(first, tmp_path / "s.zarr", depth="12")
     both = pd.concat([first.assign(depth="12"), second.assign(depth="16")], ignore_index=True)
@@ -228,10 +240,11 @@ def test_in_other_processes_with_paths_from_here(tmp_path, monkeypatch):
 
 CODE = """import sys, time
 import hpa_lib.data.store
-from hpa_lib.samples import load_samples
+from hpa_lib.data.samples import load_samples
 read = hpa_lib.data.store._read
 hpa_lib.data.store._read = lambda *a: (time.sleep(.01), read(*a))[1]
-hpa_lib.data.store.pack(load_samples(sys.argv[1]), sys.argv[2], 12, ('red', 'green'), workers=1, progress=False, update=True)
+samples = load_samples(sys.argv[1])
+hpa_lib.data.store.pack(samples, sys.argv[2], 12, ('red', 'green'), workers=1, progress=False, update=True)
 """
 
 
@@ -243,7 +256,8 @@ def test_a_killed_update_leaves_the_old_store_and_goes_on(tmp_path):
     more = df[::-1].reset_index(drop=True)
     save_samples(more, tmp_path / "t.parquet")
     old = contents(tmp_path / "s.zarr")
-    p = subprocess.Popen([sys.executable, "-c", CODE, str(tmp_path / "t.parquet"), str(tmp_path / "s.zarr")], env={**os.environ, "PYTHONPATH": str(ROOT)})
+    command = [sys.executable, "-c", CODE, str(tmp_path / "t.parquet"), str(tmp_path / "s.zarr")]
+    p = subprocess.Popen(command, env={**os.environ, "PYTHONPATH": str(ROOT)})
     journal, deadline = tmp_path / ".s.partial/journal", time.time() + 60
     while p.poll() is None and time.time() < deadline and len(list(journal.glob("[0-9]*.json"))) < 6:
         time.sleep(.002)
@@ -252,7 +266,7 @@ def test_a_killed_update_leaves_the_old_store_and_goes_on(tmp_path):
     assert contents(tmp_path / "s.zarr") == old and Store(tmp_path / "s.zarr").check()
     labelled = more.assign(labels=[["Nucleoli"]] * 300)                   # other labels: it goes on all the same
     store = made(labelled, tmp_path / "s.zarr", update=True)
-    assert 0 < store.decoded <= 100 - 4 * 9                              # the journals were of decoded pictures, nine each at least
+    assert 0 < store.decoded <= 100 - 4 * 9                              # journals of nine decoded pictures or more
     assert contents(store.path) == contents(made(labelled, tmp_path / "anew.zarr").path)
     assert not list(tmp_path.glob(".*"))
 
@@ -288,16 +302,17 @@ def test_a_pack_that_will_not_fit_is_refused_before_it_begins(tmp_path, monkeypa
     df = table(tmp_path / "p", [f"s{k}" for k in range(70)], side=64)
     disk = type("Disk", (), dict(free=100_000))
     monkeypatch.setattr(shutil, "disk_usage", lambda path: disk)
-    with pytest.raises(StoreError, match=r"70 pictures will take about 0\.\d MB, and 0\.1 MB are free there; make room"):
+    with pytest.raises(StoreError, match=r"70 pictures will take about 0\.\d MB, and 0\.1 MB are free"):
         pack(df, tmp_path / "s.zarr", 64, CHANNELS, progress=False)
     assert not (tmp_path / "s.zarr").exists() and not (tmp_path / ".s.partial").exists()
-    disk.free = 70 * 2 * 64 * 64 - 1                                     # less than the bytes unpacked, more than packed
+    disk.free = 70 * 2 * 64 * 64 - 1                                     # less than unpacked, more than packed
     for o in df.red:
         Image.new("L", (64, 64)).save(o)
     store = pack(df, tmp_path / "s.zarr", 64, CHANNELS, progress=False)
-    assert store.decoded == 70                                           # those that were read to measure are not counted
+    assert store.decoded == 70                                           # those read to measure are not counted
     disk.free = 10
-    assert pack(df.assign(labels=[["Cytosol"]] * 70), tmp_path / "s.zarr", 64, CHANNELS, progress=False, update=True).decoded == 0
+    labelled = df.assign(labels=[["Cytosol"]] * 70)
+    assert pack(labelled, tmp_path / "s.zarr", 64, CHANNELS, progress=False, update=True).decoded == 0
 
 
 def test_an_estimate_reads_few_and_knows_what_is_there(tmp_path, monkeypatch):
@@ -319,6 +334,7 @@ def test_an_estimate_reads_few_and_knows_what_is_there(tmp_path, monkeypatch):
 def test_bytes_depend_on_pictures_and_reading_alone(tmp_path):
     df = table(tmp_path / "p", ["a", "b", "c"])
     one = contents(made(df, tmp_path / "one.zarr").path)
-    two = contents(made(df.assign(labels=[["Cytosol"], None, []], group=["x", "x", "y"], source="other"), tmp_path / "two.zarr").path)
+    other = df.assign(labels=[["Cytosol"], None, []], group=["x", "x", "y"], source="other")
+    two = contents(made(other, tmp_path / "two.zarr").path)
     assert {o for o in one if one[o] != two[o]} == {"samples.parquet"}
     assert b"Cytosol" not in two["pictures.parquet"]

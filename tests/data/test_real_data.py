@@ -18,7 +18,6 @@ from hpa_lib.data.samples import (
 from hpa_lib.data.store import Store, StoreError, pack
 
 
-
 @pytest.fixture(scope="session")
 def mosaics(real, tmp_path_factory):
     "The 85 mosaics, packed at their own size"
@@ -39,7 +38,8 @@ def test_kaggle_folders(real, name, n, size):
 def test_labels_and_groups_of_cells(real):
     df = read_samples(real / "cells256")
     counts = HPA28.counts(df.labels)
-    assert counts[counts > 0].to_dict() == {"Nucleoplasm": 170, "Nucleoli": 36, "Plasma membrane": 63, "Mitochondria": 27, "Cytosol": 171}
+    expected = {"Nucleoplasm": 170, "Nucleoli": 36, "Plasma membrane": 63, "Mitochondria": 27, "Cytosol": 171}
+    assert counts[counts > 0].to_dict() == expected
     given = pd.read_csv(real / "cells256" / "groups.csv", dtype=str).set_index("Id").group
     assert (df.group == given[df.id].to_numpy()).all() and df.group.nunique() < len(df)
 
@@ -129,7 +129,8 @@ def test_a_bad_picture_among_many(real, tmp_path):
     store = pack(df, tmp_path / "hurt.zarr", size=64, progress=False)
     assert np.flatnonzero(~store.ok).tolist() == [100, 300]
     assert "cut.png: truncated" in store.samples.error[100] and "gone.png: no such file" in store.samples.error[300]
-    assert (store[466] == read_sample(df.loc[466], size=64)).all() and (store[101] == read_sample(df.loc[101], size=64)).all()
+    for i in (466, 101):
+        assert (store[i] == read_sample(df.loc[i], size=64)).all()
     with pytest.raises(StoreError, match=f"row 300 \\({df.id[300]}\\)"):
         store.batch([0, 300])
     assert len(Store(store.path)) == 467
@@ -148,6 +149,8 @@ def test_fields_and_sources_join(real, tmp_path):
 def test_the_whole_of_hpav18_in_a_table(real):
     "74,606 rows, 12,815 antibodies: the identity is in the names"
     raw = pd.read_csv(real / "tables" / "hpav18.csv.gz", dtype=str, keep_default_na=False)
-    df = tidy_samples(pd.DataFrame(dict(id=raw.Id, labels=[HPA28.parse(o) for o in raw.Target], cell_line=raw.CellLine)).join(hpa_identity(raw.Id)))
+    labels = [HPA28.parse(o) for o in raw.Target]
+    df = pd.DataFrame(dict(id=raw.Id, labels=labels, cell_line=raw.CellLine))
+    df = tidy_samples(df.join(hpa_identity(raw.Id)))
     assert len(df) == 74606 and df.group.nunique() == 12815
     assert df.groupby("group").labels.agg(lambda o: len({tuple(x) for x in o})).eq(1).all()
