@@ -1153,7 +1153,6 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                     'hpa_lib/learn/tensors.py'),
                                        'hpa_lib.learn.tensors._axes': ('learn/tensors.html#_axes', 'hpa_lib/learn/tensors.py'),
                                        'hpa_lib.learn.tensors._draw': ('learn/tensors.html#_draw', 'hpa_lib/learn/tensors.py'),
-                                       'hpa_lib.learn.tensors._results': ('learn/tensors.html#_results', 'hpa_lib/learn/tensors.py'),
                                        'hpa_lib.learn.tensors._show': ('learn/tensors.html#_show', 'hpa_lib/learn/tensors.py'),
                                        'hpa_lib.learn.tensors.caption': ('learn/tensors.html#caption', 'hpa_lib/learn/tensors.py'),
                                        'hpa_lib.learn.tensors.show_batch': ('learn/tensors.html#show_batch', 'hpa_lib/learn/tensors.py'),
