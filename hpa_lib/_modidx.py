@@ -946,6 +946,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                       'hpa_lib/learn/loaders.py'),
                                        'hpa_lib.learn.loaders.PictureData.batch': ( 'learn/loaders.html#picturedata.batch',
                                                                                     'hpa_lib/learn/loaders.py'),
+                                       'hpa_lib.learn.loaders.PictureData.check': ( 'learn/loaders.html#picturedata.check',
+                                                                                    'hpa_lib/learn/loaders.py'),
                                        'hpa_lib.learn.loaders.RGBYBlock': ('learn/loaders.html#rgbyblock', 'hpa_lib/learn/loaders.py'),
                                        'hpa_lib.learn.loaders.ReadRGBY': ('learn/loaders.html#readrgby', 'hpa_lib/learn/loaders.py'),
                                        'hpa_lib.learn.loaders.ReadRGBY.__init__': ( 'learn/loaders.html#readrgby.__init__',
