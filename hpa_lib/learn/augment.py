@@ -342,7 +342,7 @@ def adjust_colour(
     contrast:Tensor, # n
     saturation:Tensor, # n; 0 is grey
 ) -> Tensor: # n x 3 x H x W, 0 to 1
-    "Brightness, contrast and saturation of colour pictures, in this order; raises `LearnError` unless channels are three"
+    "Brightness, contrast, then saturation of colour pictures; raises `LearnError` unless there are three channels"
     if x.shape[1] != 3:
         cure = "use BatchLight or BatchGain"
         raise LearnError(f"colours need the three channels red, green, blue, got {x.shape[1]}: {cure}")
