@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 from fastai.learner import Metric
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..data.scores import macro_f1, mean_ap
 from .losses import FocalLoss
