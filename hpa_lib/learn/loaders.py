@@ -144,7 +144,8 @@ class StoreDL(TfmdDL):
         # In whole rounds, the last one cut
         rounds = -(-self.n//max(n, 1))
         idxs = []
-        for _ in range(rounds): idxs += self.shuffle_fn(range(n)) if self.shuffle else range(n)
+        for _ in range(rounds):
+            idxs += self.shuffle_fn(range(n)) if self.shuffle else range(n)
         return idxs[:self.n]
     def create_batches(self, samps):
         for self.idxs in chunked(samps, self.bs, self.drop_last): yield self.dataset.batch(self.idxs)
