@@ -23,14 +23,16 @@ from ..core import LearnError, one_of
 
 # %% ../../nbs/learn/30_augment.ipynb #batchtransform
 class BatchTransform(RandTransform):
-    "Base of the transforms here: in training `change` is called with the samples that are drawn, n x C x H x W, values 0 to 1"
+    "Base of the transforms here: in training `change` gets the samples that are drawn, n x C x H x W, values 0 to 1"
     def __init__(self,
         p:float=1., # probability that a sample is changed
     ):
         super().__init__(p=1.)
         if not 0 <= p <= 1: raise LearnError(f"p={p}: a probability lies between 0 and 1")
         self.p = p
-    def before_call(self, b, split_idx): self.do,self.train = True,split_idx == 0
+    def before_call(self, b, split_idx):
+        self.do = True
+        self.train = split_idx == 0
     def change(self, x): raise NotImplementedError
     def calm(self, x):
         "What validation sees"
@@ -38,16 +40,22 @@ class BatchTransform(RandTransform):
     def encodes(self, x:TensorImage):
         x = x.as_subclass(Tensor)
         if not self.train: return self.calm(x)
+
+        # None of the samples, all of them, or some
         on = _chosen(len(x), self.p)
-        if on.all() or not on.any(): return self.change(x) if on.any() else x
-        on, out = on.to(x.device), x.clone()
+        if not on.any(): return x
+        if on.all(): return self.change(x)
+        on = on.to(x.device)
+        out = x.clone()
         out[on] = self.change(x[on])
         return out
 
 # %% ../../nbs/learn/30_augment.ipynb #uniform
-def _uniform(n:int, lo:float, hi:float) -> Tensor: return torch.empty(n).uniform_(lo, hi)
+def _uniform(n:int, low:float, high:float) -> Tensor: # n numbers from `low` to `high`
+    return torch.empty(n).uniform_(low, high)
 
-def _chosen(n:int, p:float) -> Tensor: return torch.ones(n, dtype=torch.bool) if p == 1 else torch.rand(n) < p
+def _chosen(n:int, p:float) -> Tensor: # n, True with probability `p`; p 1 draws no random numbers
+    return torch.ones(n, dtype=torch.bool) if p == 1 else torch.rand(n) < p
 
 # %% ../../nbs/learn/30_augment.ipynb #dihedral
 def dihedral(
@@ -56,7 +64,9 @@ def dihedral(
 ) -> Tensor: # same shape
     "View `k` of a square picture, exact to the bit; raises `LearnError` unless it is square"
     if not 0 <= k < 8: raise LearnError(f"there are eight dihedral views, 0 to 7, not {k}")
-    if x.shape[-1] != x.shape[-2]: raise LearnError(f"only square pictures can be turned by quarters, got {tuple(x.shape)}: crop or resize first")
+    if x.shape[-1] != x.shape[-2]:
+        shape = tuple(x.shape)
+        raise LearnError(f"only square pictures can be turned by quarters, got {shape}: crop or resize first")
     x = torch.rot90(x, k % 4, (-2, -1))
     return x.flip(-1) if k > 3 else x
 
@@ -65,7 +75,8 @@ class BatchDihedral(BatchTransform):
     "Each sample in one of its eight dihedral views (all solutions turn and flip; bestfitting draws one of eight)"
     order = 20
     def change(self, x):
-        ks, out = torch.randint(8, (len(x),)), torch.empty_like(x)
+        ks = torch.randint(8, (len(x),))
+        out = torch.empty_like(x)
         for k in ks.unique().tolist():
             on = (ks == k).to(x.device)
             out[on] = dihedral(x[on], k)
@@ -85,22 +96,26 @@ def _sample(x:Tensor, xy:Tensor, pad:str) -> Tensor: # n x C x h x w: bilinear
 
 # %% ../../nbs/learn/30_augment.ipynb #batchwarp
 class BatchWarp(BatchTransform):
-    "Base of transforms that move pixels: `where` turns coordinates of the output, n x h x w x 2, into those of the input"
+    "Base of transforms that move pixels: `where` turns output coordinates, n x h x w x 2, into those of the input"
     order = 25
     def __init__(self,
         p:float=1., # probability that a sample is changed
         pad:str='reflection', # what lies outside the picture: "reflection", "zeros" or "border"
     ):
         super().__init__(p)
-        if pad not in ('reflection', 'zeros', 'border'): raise LearnError(f"pad={pad!r}: outside lies 'reflection', 'zeros' or 'border'")
+        if pad not in ('reflection', 'zeros', 'border'):
+            raise LearnError(f"pad={pad!r}: outside lies 'reflection', 'zeros' or 'border'")
         self.pad = pad
     def where(self, xy, side): raise NotImplementedError
     def out(self, side):
         "Side of what comes out, for pictures of `side` pixels"
         return side
     def change(self, x):
-        if x.shape[-1] != x.shape[-2]: raise LearnError(f"only square pictures can be warped, got {tuple(x.shape[-2:])}: crop or resize first")
-        return _sample(x, self.where(_grid(len(x), self.out(side := x.shape[-1]), x.device), side), self.pad)
+        h, side = x.shape[-2:]
+        if h != side:
+            raise LearnError(f"only square pictures can be warped, got {(h, side)}: crop or resize first")
+        xy = _grid(len(x), self.out(side), x.device)
+        return _sample(x, self.where(xy, side), self.pad)
 
 # %% ../../nbs/learn/30_augment.ipynb #affine-matrices
 def affine_matrices(
@@ -110,12 +125,17 @@ def affine_matrices(
     shift:Tensor|None=None, # n x 2, parts of the picture's side, right and down
 ) -> Tensor: # n x 2 x 3, output to input coordinates
     "Matrices for `torch.nn.functional.affine_grid`"
+    # Turn and zoom
     a = torch.deg2rad(angle)
     turn = torch.stack([a.cos(), -a.sin(), a.sin(), a.cos()], -1).view(-1, 2, 2) / zoom[:, None, None]
+
+    # Shear
     if shear is not None:
         lean = torch.eye(2).repeat(len(a), 1, 1)
         lean[:, 0, 1] = torch.deg2rad(shear).tan()
         turn = turn @ lean
+
+    # Shift: coordinates go from -1 to 1, so a side is 2
     at = torch.zeros(len(a), 2, 1) if shift is None else -turn @ (2*shift[:, :, None])
     return torch.cat([turn, at], 2)
 
@@ -128,14 +148,15 @@ def affine(
 ) -> Tensor: # n x C x size x size
     "Resample every picture of a batch by its own matrix, bilinear, in one step"
     h, w = (size, size) if size else x.shape[-2:]
-    return _sample(x, F.affine_grid(mats.to(x.device), (len(x), x.shape[1], h, w), align_corners=False), pad)
+    xy = F.affine_grid(mats.to(x.device), (len(x), x.shape[1], h, w), align_corners=False)
+    return _sample(x, xy, pad)
 
 # %% ../../nbs/learn/30_augment.ipynb #batchaffine
 class BatchAffine(BatchWarp):
     "Each sample turned, zoomed, sheared and shifted by its own draw"
     def __init__(self,
         rotate:float=180., # degrees, drawn from -rotate to rotate
-        zoom:float|tuple[float, float]=1.25, # drawn from 1/zoom to zoom, or from the first to the second, evenly in the logarithm
+        zoom:float|tuple[float, float]=1.25, # from 1/zoom to zoom, or from first to second, evenly in the logarithm
         shear:float=0., # degrees, drawn from -shear to shear
         shift:float=0., # part of the side, drawn from -shift to shift in x and y
         pad:str='reflection', # what lies outside the picture
@@ -146,9 +167,12 @@ class BatchAffine(BatchWarp):
         self.zoom = (1/zoom, zoom) if isinstance(zoom, (int, float)) else zoom
     def matrices(self, n):
         "A fresh draw for `n` samples"
-        lo, hi = map(math.log, self.zoom)
-        return affine_matrices(_uniform(n, -self.rotate, self.rotate), _uniform(n, lo, hi).exp(), _uniform(n, -self.shear, self.shear),
-                               _uniform(2*n, -self.shift, self.shift).view(n, 2))
+        low, high = map(math.log, self.zoom)
+        angle = _uniform(n, -self.rotate, self.rotate)
+        zoom = _uniform(n, low, high).exp()
+        shear = _uniform(n, -self.shear, self.shear)
+        shift = _uniform(2*n, -self.shift, self.shift).view(n, 2)
+        return affine_matrices(angle, zoom, shear, shift)
     def where(self, xy, side): return _moved(xy, self.matrices(len(xy)))
 
 # %% ../../nbs/learn/30_augment.ipynb #batchoptical
@@ -170,7 +194,7 @@ class BatchElastic(BatchWarp):
     "Each sample on rubber: random pulls at the knots of a net, bicubic in between"
     def __init__(self,
         strength:float=.03, # standard deviation of a pull, parts of the side
-        knots:int=6, # of the net, a side; more is crumplier
+        knots:int=6, # of the net, per side; more is crumplier
         p:float=1., # probability that a sample is changed
         pad:str='reflection', # what lies outside the picture
     ):
@@ -186,8 +210,9 @@ def resized(
     size:int|None, # side in pixels; None: as it is
 ) -> Tensor: # N x C x size x size
     "Whole pictures at another size, bilinear, with antialiasing where they shrink"
-    if size in (None, x.shape[-1]) and x.shape[-1] == x.shape[-2]: return x
-    if x.shape[-1] != x.shape[-2]: raise LearnError(f"only square pictures are resized, got {tuple(x.shape[-2:])}")
+    h, side = x.shape[-2:]
+    if h != side: raise LearnError(f"only square pictures are resized, got {(h, side)}")
+    if size in (None, side): return x
     return F.interpolate(x, (size, size), mode='bilinear', antialias=True, align_corners=False)
 
 # %% ../../nbs/learn/30_augment.ipynb #crop-matrices
@@ -198,12 +223,14 @@ def crop_matrices(
 ) -> Tensor: # n x 2 x 3, for `affine`
     "Matrices that look at square windows"
     scale = torch.diag_embed((sides/side)[:, None].expand(-1, 2))
-    return torch.cat([scale, ((2*at + sides[:, None])/side - 1)[:, :, None]], 2)
+    middle = (2*at + sides[:, None])/side - 1
+    return torch.cat([scale, middle[:, :, None]], 2)
 
 # %% ../../nbs/learn/30_augment.ipynb #batchcrop
 class BatchCrop(BatchWarp):
-    "Random square crops, all brought to `size` pixels; in validation the whole picture at that size, or without jitter the middle"
-    split_idx,order = None,22
+    "Random square crops brought to `size` pixels; in validation the whole picture, or without jitter its middle"
+    order = 22
+    split_idx = None
     def __init__(self,
         size:int|None, # side of what comes out, pixels; None: as the pictures
         jitter:bool=True, # draw the side up to the whole picture, then resize (bestfitting); False: always `size`
@@ -211,34 +238,48 @@ class BatchCrop(BatchWarp):
     ):
         super().__init__()
         if not (size or jitter): raise LearnError("a crop without jitter needs its size, in pixels")
-        if least is not None and not 0 < least <= 1: raise LearnError(f"least={least}: the smallest side is a part of the picture's, above 0 and up to 1")
+        if least is not None and not 0 < least <= 1:
+            raise LearnError(f"least={least}: the smallest side is a part of the picture's, above 0 and up to 1")
         self.size,self.jitter,self.least = size,jitter,least
     def matrices(self, n, side):
         "A fresh draw of `n` windows"
         size = self.out(side)
-        if not self.jitter: return crop_matrices(torch.full((n,), float(size)), torch.randint(side - size + 1, (n, 2)), side)
-        sides = _uniform(n, self.least*side if self.least else size, side)
-        return crop_matrices(sides, torch.rand(n, 2) * (side - sides)[:, None], side)
+        if self.jitter:
+            smallest = self.least*side if self.least else size
+            sides = _uniform(n, smallest, side)
+            at = torch.rand(n, 2) * (side - sides)[:, None]
+        else:
+            sides = torch.full((n,), float(size))
+            at = torch.randint(side - size + 1, (n, 2))
+        return crop_matrices(sides, at, side)
     def out(self, side):
         "Side of what comes out; raises `LearnError` where the pictures are smaller"
-        if side < (self.size or side): raise LearnError(f"cannot crop {self.size} pixels from pictures of {side}: pack a larger store, or crop less")
-        return self.size or side
+        size = self.size or side
+        if side < size:
+            cure = "pack a larger store, or crop less"
+            raise LearnError(f"cannot crop {size} pixels from pictures of {side}: {cure}")
+        return size
     def where(self, xy, side): return _moved(xy, self.matrices(len(xy), side))
     def calm(self, x):
-        size = self.out(side := x.shape[-1])
-        return resized(x, size) if self.jitter else x[..., (o := (side-size)//2):o+size, o:o+size]
+        side = x.shape[-1]
+        size = self.out(side)
+        if self.jitter: return resized(x, size)
+        at = (side - size)//2
+        return x[..., at:at+size, at:at+size]
 
 # %% ../../nbs/learn/30_augment.ipynb #batchwarps
 class BatchWarps(BatchWarp):
     "Several warps as one: each piece with its own probability, one interpolation; a `BatchCrop` may be the first"
-    split_idx,order = None,22
+    order = 22
+    split_idx = None
     def __init__(self,
         pieces:Sequence[BatchWarp], # in the order they act
         pad:str='reflection', # what lies outside the picture
     ):
         super().__init__(pad=pad)
         self.pieces = list(pieces)
-        if not self.pieces or any(isinstance(o, BatchCrop) for o in self.pieces[1:]): raise LearnError("give at least one warp, and a crop only as the first")
+        late = any(isinstance(o, BatchCrop) for o in self.pieces[1:])
+        if late or not self.pieces: raise LearnError("give at least one warp, and a crop only as the first")
     def where(self, xy, side):
         for piece in reversed(self.pieces):                       # the last piece is the first to look
             on = _chosen(len(xy), piece.p).to(xy.device)
@@ -258,11 +299,13 @@ class BatchGain(BatchTransform):
         super().__init__(p)
         self.gain = gain
     def change(self, x):
-        g = math.log(self.gain)
-        return x * _uniform(x.shape[0]*x.shape[1], -g, g).exp().view(*x.shape[:2], 1, 1).to(x.device)
+        n, c = x.shape[:2]
+        limit = math.log(self.gain)
+        factors = _uniform(n*c, -limit, limit).exp()
+        return x * factors.view(n, c, 1, 1).to(x.device)
 
 # %% ../../nbs/learn/30_augment.ipynb #adjust-light
-def _toward(x:Tensor, base:Tensor|float, factor:Tensor) -> Tensor: # 0: `base`, 1: `x`, above 1: further away; cut to 0..1
+def _toward(x:Tensor, base:Tensor|float, factor:Tensor) -> Tensor: # 0: `base`, 1: `x`, above 1: beyond; cut to 0..1
     return (base + factor.to(x)[..., None, None]*(x - base)).clamp_(0, 1)
 
 # %% ../../nbs/learn/30_augment.ipynb #adjust-light-2
@@ -287,8 +330,10 @@ class BatchLight(BatchTransform):
         super().__init__(p)
         self.brightness,self.contrast = brightness,contrast
     def change(self, x):
-        factor = lambda o: _uniform(x.shape[0]*x.shape[1], 1 - o, 1 + o).view(x.shape[:2])
-        return adjust_light(x, factor(self.brightness), factor(self.contrast))
+        n, c = x.shape[:2]
+        brightness = _uniform(n*c, 1 - self.brightness, 1 + self.brightness).view(n, c)
+        contrast = _uniform(n*c, 1 - self.contrast, 1 + self.contrast).view(n, c)
+        return adjust_light(x, brightness, contrast)
 
 # %% ../../nbs/learn/30_augment.ipynb #adjust-colour
 def adjust_colour(
@@ -297,9 +342,14 @@ def adjust_colour(
     contrast:Tensor, # n
     saturation:Tensor, # n; 0 is grey
 ) -> Tensor: # n x 3 x H x W, 0 to 1
-    "Brightness, contrast and saturation of colour pictures, in this order; raises `LearnError` unless there are three channels"
-    if x.shape[1] != 3: raise LearnError(f"colours need the three channels red, green, blue, got {x.shape[1]}: use BatchLight or BatchGain")
-    grey = lambda o: (o * torch.tensor([.2989, .587, .114]).to(o).view(3, 1, 1)).sum(1, keepdim=True)
+    "Brightness, contrast, then saturation of colour pictures; raises `LearnError` unless there are three channels"
+    if x.shape[1] != 3:
+        cure = "use BatchLight or BatchGain"
+        raise LearnError(f"colours need the three channels red, green, blue, got {x.shape[1]}: {cure}")
+    weights = torch.tensor([.2989, .587, .114]).to(x).view(3, 1, 1)
+    grey = lambda o: (o * weights).sum(1, keepdim=True)
+
+    # Brightness, contrast, saturation
     x = _toward(x, 0., brightness[:, None])
     x = _toward(x, grey(x).mean((2, 3), keepdim=True), contrast[:, None])
     return _toward(x, grey(x), saturation[:, None])
@@ -316,7 +366,9 @@ class BatchColour(BatchTransform):
     ):
         super().__init__(p)
         self.limits = brightness,contrast,saturation
-    def change(self, x): return adjust_colour(x, *(_uniform(len(x), 1 - o, 1 + o) for o in self.limits))
+    def change(self, x):
+        factors = [_uniform(len(x), 1 - o, 1 + o) for o in self.limits]
+        return adjust_colour(x, *factors)
 
 # %% ../../nbs/learn/30_augment.ipynb #blur
 def blur(
@@ -326,11 +378,20 @@ def blur(
 ) -> Tensor: # n x C x H x W
     "Gaussian blur of every picture by its own width, the border reflected"
     n, c, h, w = x.shape
-    if radius >= min(h, w): raise LearnError(f"a blur of radius {radius} needs pictures larger than {min(h, w)} pixels")
+    if radius >= min(h, w):
+        raise LearnError(f"a blur of radius {radius} needs pictures larger than {min(h, w)} pixels")
+
+    # One Gaussian per sample, the same for its channels: n*C x 1 x taps
     at = torch.arange(-radius, radius + 1)
-    k = torch.softmax(-.5*(at/sigma.clamp(min=1e-3)[:, None])**2, 1).to(x).repeat_interleave(c, 0)[:, None]     # n*C x 1 x taps
+    sigma = sigma.clamp(min=1e-3)[:, None]
+    taps = torch.softmax(-.5*(at/sigma)**2, 1)
+    taps = taps.to(x).repeat_interleave(c, 0)[:, None]
+
+    # Along the rows, then along the columns
     x = F.pad(x.reshape(1, n*c, h, w), [radius]*4, mode='reflect')
-    return F.conv2d(F.conv2d(x, k[:, :, None], groups=n*c), k[..., None], groups=n*c).view(n, c, h, w)
+    x = F.conv2d(x, taps[:, :, None], groups=n*c)
+    x = F.conv2d(x, taps[..., None], groups=n*c)
+    return x.view(n, c, h, w)
 
 # %% ../../nbs/learn/30_augment.ipynb #batchblur
 class BatchBlur(BatchTransform):
@@ -342,7 +403,9 @@ class BatchBlur(BatchTransform):
     ):
         super().__init__(p)
         self.sigma = sigma
-    def change(self, x): return blur(x, _uniform(len(x), 0, self.sigma), math.ceil(3*self.sigma))
+    def change(self, x):
+        sigma = _uniform(len(x), 0, self.sigma)
+        return blur(x, sigma, radius=math.ceil(3*self.sigma))
 
 # %% ../../nbs/learn/30_augment.ipynb #shuffle-tiles
 def shuffle_tiles(
@@ -350,10 +413,17 @@ def shuffle_tiles(
     orders:Tensor, # n x t², which tile comes to each place, row by row
 ) -> Tensor: # n x C x H x W
     "Cut pictures into t x t tiles and lay them anew"
-    n, c, t = *x.shape[:2], math.isqrt(orders.shape[1])
+    n, c = x.shape[:2]
+    t = math.isqrt(orders.shape[1])
     h, w = (o//t for o in x.shape[-2:])
-    tiles = x[..., :t*h, :t*w].reshape(n, c, t, h, t, w).permute(0, 2, 4, 1, 3, 5).flatten(1, 2)
-    tiles = tiles[torch.arange(n)[:, None], orders.to(x.device)].unflatten(1, (t, t)).permute(0, 3, 1, 4, 2, 5)
+
+    # Cut: n x t² x C x h x w
+    tiles = x[..., :t*h, :t*w].reshape(n, c, t, h, t, w)
+    tiles = tiles.permute(0, 2, 4, 1, 3, 5).flatten(1, 2)
+
+    # Lay anew; what is left of rows and columns stays
+    tiles = tiles[torch.arange(n)[:, None], orders.to(x.device)]
+    tiles = tiles.unflatten(1, (t, t)).permute(0, 3, 1, 4, 2, 5)
     out = x.clone()
     out[..., :t*h, :t*w] = tiles.reshape(n, c, t*h, t*w)
     return out
@@ -363,7 +433,7 @@ class BatchTiles(BatchTransform):
     "Each sample cut into tiles that are laid anew at random"
     order = 29
     def __init__(self,
-        tiles:int=3, # tiles a side
+        tiles:int=3, # tiles per side
         p:float=.5, # probability that a sample is changed
     ):
         super().__init__(p)
@@ -379,11 +449,26 @@ def _sets(size:int|None) -> dict: # name -> function that makes the transforms
         dihedral_crop=lambda: [BatchDihedral(), BatchCrop(size)],
         default=lambda: [BatchDihedral(), BatchAffine(rotate=45), BatchGain()],
         bestfitting=lambda: [BatchDihedral(), BatchCrop(size)],
-        resnet50_rgb=lambda: [BatchDihedral(), BatchWarps([BatchCrop(size, least=.5), BatchAffine(rotate=0, zoom=1, shear=15, p=.5),
-                              BatchAffine(rotate=45, zoom=1.1, shift=1/16, p=.5), BatchOptical(p=.5)]), BatchBlur(p=.5), BatchLight(p=.5)],
-        densenet_pipeline=lambda: [BatchCrop(size, jitter=False), BatchDihedral(), BatchElastic(p=.5), BatchLight(contrast=0, p=.5)],
+        resnet50_rgb=lambda: [
+            BatchDihedral(),
+            BatchWarps([
+                BatchCrop(size, least=.5),
+                BatchAffine(rotate=0, zoom=1, shear=15, p=.5),
+                BatchAffine(rotate=45, zoom=1.1, shift=1/16, p=.5),
+                BatchOptical(p=.5),
+            ]),
+            BatchBlur(p=.5),
+            BatchLight(p=.5),
+        ],
+        densenet_pipeline=lambda: [
+            BatchCrop(size, jitter=False),
+            BatchDihedral(),
+            BatchElastic(p=.5),
+            BatchLight(contrast=0, p=.5),
+        ],
         fastai_silver=lambda: [BatchDihedral(), BatchAffine(rotate=20, zoom=(1, 1.2)), BatchTiles()],
-        z2g=lambda: [BatchDihedral(), BatchAffine(rotate=45, zoom=1), BatchColour()])
+        z2g=lambda: [BatchDihedral(), BatchAffine(rotate=45, zoom=1), BatchColour()],
+    )
 
 NEED_SIZE = ('dihedral_crop', 'bestfitting', 'densenet_pipeline')
 

@@ -40,7 +40,9 @@ class ReadRGBY(Transform):
         missing:str='error', # a channel without a file: "error", or "allow" for zeros
         depth:str='16', # how many bits of 16-bit pictures are in use, see `images`
     ):
-        self.channels,self.size,self.missing,self.depth = list(channels),size,missing,check_depth(depth)
+        self.channels = list(channels)
+        self.size,self.missing = size,missing
+        self.depth = check_depth(depth)
     def encodes(self, row:pd.Series):
         x = read_sample(row, self.channels, self.size, self.missing, self.depth)
         return TensorRGBY(torch.from_numpy(x), channels=tuple(self.channels))
@@ -64,19 +66,31 @@ class StoreData:
         vocab:Vocab|None=None, # classes to ask about, other labels count as absent; None: those of the store
         split_idx:int=1, # 0: augmentation acts (training), 1: it does not
     ):
-        self.store,self.rows,self.split_idx = store,np.asarray(rows, dtype=int),split_idx
+        self.store = store
+        self.rows = np.asarray(rows, dtype=int)
         self.classes = vocab or store.vocab
-        self.vocab,self.c,self.n_inp = self.classes.names,len(self.classes),1
-        self.targs = torch.from_numpy(self.classes.multi_hot(self.classes.only(store.samples.labels.iloc[self.rows]))).float()
+
+        # What fastai asks of a dataset
+        self.vocab = self.classes.names
+        self.c = len(self.classes)
+        self.n_inp = 1
+        self.split_idx = split_idx
+
+        # Targets: rows x classes
+        labels = self.classes.only(store.samples.labels.iloc[self.rows])
+        self.targs = torch.from_numpy(self.classes.multi_hot(labels)).float()
     def __len__(self): return len(self.rows)
     def __getitem__(self, i): return tuple(o[0] for o in self.batch([i]))
     def new_empty(self): return StoreData(self.store, [], self.classes, self.split_idx)
     @property
-    def items(self): return self.rows.tolist()                                        # what fastai's Interpretation picks from
+    def items(self):
+        "What fastai's Interpretation picks from"
+        return self.rows.tolist()
     def batch(self, idxs):
         "Pictures n x C x S x S (uint8) and targets n x classes of the items `idxs`, in that order"
-        x = torch.from_numpy(self.store.batch(self.rows[list(idxs)]))
-        return TensorRGBY(x, channels=tuple(self.store.channels)), TensorMultiCategory(self.targs[list(idxs)])
+        idxs = list(idxs)
+        x = torch.from_numpy(self.store.batch(self.rows[idxs]))
+        return TensorRGBY(x, channels=tuple(self.store.channels)), TensorMultiCategory(self.targs[idxs])
     def decode(self, o, full=True):
         "A picture as it is, targets as names"
         return o[0], MultiCategory(n for n,v in zip(self.vocab, o[1]) if v)
@@ -88,52 +102,76 @@ class PictureData:
         pictures:Sequence, # each C x S x S, uint8
         like:StoreData, # for channels and vocabulary
     ):
-        self.pictures,self.like,self.split_idx,self.n_inp = [np.asarray(o) for o in pictures],like,1,1
+        self.pictures = [np.asarray(o) for o in pictures]
+        self.like = like
+        self.split_idx = 1
+        self.n_inp = 1
         self.vocab,self.c,self.decode = like.vocab,like.c,like.decode
-        bad = next((o for o in self.pictures if o.ndim != 3 or o.dtype != np.uint8 or len(o) != len(like.store.channels)), None)
-        if bad is not None: raise LearnError(f"a picture of {bad.dtype}, {bad.shape}: give {len(like.store.channels)} x S x S of uint8 ({', '.join(like.store.channels)}), as store[i] does")
+        for o in self.pictures: self.check(o)
+    def check(self, picture):
+        "Raises `LearnError` for a picture that is not as the store's"
+        channels = self.like.store.channels
+        if picture.ndim == 3 and picture.dtype == np.uint8 and len(picture) == len(channels): return
+        want = f"{len(channels)} x S x S of uint8 ({', '.join(channels)})"
+        raise LearnError(f"a picture of {picture.dtype}, {picture.shape}: give {want}, as store[i] does")
     def __len__(self): return len(self.pictures)
     def __getitem__(self, i): return (self.batch([i])[0][0],)
-    def batch(self, idxs): return (TensorRGBY(torch.from_numpy(np.stack([self.pictures[i] for i in idxs])), channels=tuple(self.like.store.channels)),)
+    def batch(self, idxs):
+        "Pictures n x C x S x S (uint8) of the items `idxs`, a tuple of one"
+        x = torch.from_numpy(np.stack([self.pictures[i] for i in idxs]))
+        return (TensorRGBY(x, channels=tuple(self.like.store.channels)),)
 
 # %% ../../nbs/learn/32_loaders.ipynb #storedl
 class StoreDL(TfmdDL):
     "A fastai DataLoader that reads whole batches from a store, in this process"
     def __init__(self,
         dataset:StoreData, # rows of a store
-        bs:int=32, # samples a batch
-        weights:Sequence[float]|None=None, # one a row: how often to draw it, with replacement; None: each once
-        draws:int|None=None, # samples an epoch; None: as many as there are rows
+        bs:int=32, # samples per batch
+        weights:Sequence[float]|None=None, # one per row: how often to draw it, with replacement; None: each once
+        draws:int|None=None, # samples per epoch; None: as many as there are rows
         **kwargs # of `TfmdDL`: shuffle, drop_last, after_batch, device
     ):
-        super().__init__(dataset, bs=bs, **(kwargs | dict(num_workers=0, n=draws or len(dataset))))
-        self.weights,self.idxs = weights,[]
+        kwargs |= dict(num_workers=0, n=draws or len(dataset))
+        super().__init__(dataset, bs=bs, **kwargs)
+        self.weights = weights
+        self.idxs = []
     def get_idxs(self):
         "Items of one epoch; everything random comes from `self.rng`"
+        # By weight
         n = len(self.dataset)
         if self.weights is not None: return self.rng.choices(range(n), self.weights, k=self.n)
-        rounds = [self.shuffle_fn(range(n)) if self.shuffle else range(n) for _ in range(-(-self.n//max(n, 1)))]
-        return [i for o in rounds for i in o][:self.n]
+
+        # In whole rounds, the last one cut
+        rounds = -(-self.n//max(n, 1))
+        idxs = []
+        for _ in range(rounds):
+            idxs += self.shuffle_fn(range(n)) if self.shuffle else range(n)
+        return idxs[:self.n]
     def create_batches(self, samps):
         for self.idxs in chunked(samps, self.bs, self.drop_last): yield self.dataset.batch(self.idxs)
     def new(self, dataset=None, *args, **kwargs):
         "A list of pictures, or of rows of the store, becomes a dataset of its own"
         if isinstance(dataset, (list, tuple, L, np.ndarray)):
+            own = self.dataset
             rows = all(np.ndim(o) == 0 for o in dataset)
-            dataset = StoreData(self.dataset.store, dataset, self.dataset.classes) if rows else PictureData(dataset, self.dataset)
+            dataset = StoreData(own.store, dataset, own.classes) if rows else PictureData(dataset, own)
         return super().new(dataset, *args, **kwargs)
     @property
-    def ids(self): return self.dataset.store.samples.id.to_numpy()[self.dataset.rows[list(self.idxs)]] # of the batch under way
+    def ids(self):
+        "Ids of the samples in the batch under way"
+        rows = self.dataset.rows[list(self.idxs)]
+        return self.dataset.store.samples.id.to_numpy()[rows]
 
 # %% ../../nbs/learn/32_loaders.ipynb #store-rows
 def store_rows(
     store:Store, # packed samples
-    folds:pd.DataFrame, # a folds table, see `hpa_lib.data.folds`; may name more samples than the store has
+    folds:pd.DataFrame, # folds table, see `hpa_lib.data.folds`; may name more samples than the store has
     fold:int, # the fold that validates
 ) -> tuple[np.ndarray, np.ndarray]: # rows for training, rows for validation, ascending
-    "Rows of the store that train and that validate, without pictures that could not be read; raises `DataError` for a sample without a fold"
+    "Readable rows of the store that train and that validate; raises `DataError` for a sample without a fold"
     ok = np.flatnonzero(store.ok)
-    train, valid = fold_rows(store.samples.iloc[ok], folds[folds.id.isin(store.samples.id[ok])], fold)
+    samples = store.samples.iloc[ok]
+    train, valid = fold_rows(samples, folds[folds.id.isin(samples.id)], fold)
     return ok[train], ok[valid]
 
 # %% ../../nbs/learn/32_loaders.ipynb #batch-transforms
@@ -153,7 +191,7 @@ def row_weights(
     vocab:Vocab, # classes to count
     rule:str='none', # of `hpa_lib.learn.sampling.SAMPLING_RULES`
     power:float=.4, # of the rule "balance"
-) -> list[float]|None: # one a row; None where all are drawn alike
+) -> list[float]|None: # one per row; None where all are drawn alike
     "How often each training row is drawn"
     if rule == 'none': return None
     s = store.samples.iloc[rows]
@@ -165,13 +203,13 @@ def store_dls(
     folds:pd.DataFrame, # a folds table, see `hpa_lib.data.folds`
     fold:int=0, # the fold that validates
     vocab:Vocab|str|None=None, # classes; None: those of the store
-    bs:int=32, # samples a training batch
-    val_bs:int=64, # samples a validation batch
+    bs:int=32, # samples per training batch
+    val_bs:int=64, # samples per validation batch
     tfms:str|Iterable='default', # augmentation by name, or batch transforms
     crop:int|None=None, # side in pixels after cropping, where the set crops
     sampler:str='none', # how often each sample is drawn, a rule of `hpa_lib.learn.sampling`
     power:float=.4, # of the sampler "balance"
-    batches:int|None=None, # training batches an epoch; None: once through the data
+    batches:int|None=None, # training batches per epoch; None: once through the data
     val_batches:int|None=None, # validation batches, the same samples every epoch; None: all
     path:str|Path|None=None, # where a Learner on these dls will write; None: beside the store
     device:torch.device|None=None, # None: fastai's default
@@ -179,9 +217,24 @@ def store_dls(
     "DataLoaders that train on all folds but one and validate on that one"
     store = store if isinstance(store, Store) else Store(store)
     vocab = store.vocab if vocab is None else get_vocab(vocab)
-    rows, valid = store_rows(store, folds, fold)
+
+    # Rows that train and rows that validate
+    rows, val_rows = store_rows(store, folds, fold)
     if len(rows) < bs: raise LearnError(f"{len(rows)} training samples do not fill one batch of {bs}: lower bs")
-    after, data = batch_transforms(store, tfms, crop), StoreData(store, rows, vocab, 0)
-    if val_batches: valid = np.sort(np.random.default_rng(0).permutation(valid)[:val_batches*val_bs])
-    train = StoreDL(data, bs, row_weights(store, rows, vocab, sampler, power), batches and batches*bs, shuffle=True, drop_last=True, after_batch=after)
-    return DataLoaders(train, StoreDL(StoreData(store, valid, vocab, 1), val_bs, after_batch=after), path=path or store.path.parent, device=device or default_device())
+    if val_batches:
+        mixed = np.random.default_rng(0).permutation(val_rows)
+        val_rows = np.sort(mixed[:val_batches*val_bs])
+
+    # The two loaders
+    after = batch_transforms(store, tfms, crop)
+    train = StoreDL(
+        StoreData(store, rows, vocab, split_idx=0),
+        bs=bs,
+        weights=row_weights(store, rows, vocab, sampler, power),
+        draws=batches and batches*bs,
+        shuffle=True,
+        drop_last=True,
+        after_batch=after,
+    )
+    valid = StoreDL(StoreData(store, val_rows, vocab, split_idx=1), bs=val_bs, after_batch=after)
+    return DataLoaders(train, valid, path=path or store.path.parent, device=device or default_device())

@@ -26,19 +26,31 @@ class MultiLabelLoss(nn.Module):
         thresh:float=.5, # `decodes` calls a class present above it
     ):
         super().__init__()
-        self.thresh,self.name,self.reduction = thresh,type(self).__name__,'mean'   # fastai sets 'none' where it asks for the loss of each sample
+        self.thresh = thresh
+        self.name = type(self).__name__
+        self.reduction = 'mean'                      # fastai sets 'none' where it asks for the loss of each sample
     def elementwise(self, z, y): raise NotImplementedError(f"{self.name} has no `elementwise`")
     def per_sample(self, z, y):
         "Loss of each sample: N"
         return self.elementwise(*self.check(z, y)).sum(1)
-    def forward(self, z, y): return self.per_sample(z, y).mean() if self.reduction == 'mean' else self.per_sample(z, y)
+    def forward(self, z, y):
+        each = self.per_sample(z, y)
+        return each.mean() if self.reduction == 'mean' else each
     def activation(self, z): return torch.sigmoid(z)
     def decodes(self, p): return p > self.thresh
     def check(self, z, y):
         "Plain float tensors of one shape, targets from 0 to 1"
         z, y = (o.as_subclass(Tensor) for o in (z, y))
-        if z.shape != y.shape or z.ndim != 2 or not z.numel(): raise LearnError(f"logits and targets must both be N x C and not empty, got {tuple(z.shape)} and {tuple(y.shape)}")
-        if not ((y >= 0) & (y <= 1)).all(): raise LearnError(f"targets from {y.min().item():g} to {y.max().item():g}: give 0 for no, 1 for yes, or a fraction")
+
+        # Shapes and range
+        if z.shape != y.shape or z.ndim != 2 or not z.numel():
+            shapes = f"{tuple(z.shape)} and {tuple(y.shape)}"
+            raise LearnError(f"logits and targets must both be N x C and not empty, got {shapes}")
+        if not ((y >= 0) & (y <= 1)).all():
+            low, high = y.min().item(), y.max().item()
+            raise LearnError(f"targets from {low:g} to {high:g}: give 0 for no, 1 for yes, or a fraction")
+
+        # Precision
         z = z if z.dtype == torch.float64 else z.float()
         return z, y.to(z.dtype)
 
@@ -51,7 +63,8 @@ def _choice(name:str, value:object, *choices:object) -> object:
 def _number(name:str, value:float, high:float=inf) -> float:
     "`value`, which must be a finite number from 0 to `high`"
     if not isinstance(value, (int, float)) or not isfinite(value) or not 0 <= value <= high:
-        raise LearnError(f"{name}={value!r}: give a number of 0 or more" + (f" and {high} or less" if high < inf else ""))
+        limit = f" and {high} or less" if high < inf else ""
+        raise LearnError(f"{name}={value!r}: give a number of 0 or more{limit}")
     return float(value)
 
 # %% ../../nbs/learn/42_losses.ipynb #pointwiseloss
@@ -63,7 +76,8 @@ class PointwiseLoss(MultiLabelLoss):
         thresh:float=.5, # `decodes` calls a class present above it
     ):
         super().__init__(thresh)
-        self.smooth,self.reduce = _number('smooth', smooth, 1),_choice('reduce', reduce, 'sum', 'mean')
+        self.smooth = _number('smooth', smooth, high=1)
+        self.reduce = _choice('reduce', reduce, 'sum', 'mean')
     def yes(self, z): raise NotImplementedError(f"{self.name} has no `yes`")
     def no(self, z): raise NotImplementedError(f"{self.name} has no `no`")
     def elementwise(self, z, y):
@@ -88,7 +102,7 @@ class FocalLoss(PointwiseLoss):
     def __init__(self,
         gamma:float=2., # how strongly sure answers are played down; 0 is BCE
         reduce:str='sum', # over classes: "sum" or "mean"
-        alpha:float|Sequence[float]|None=None, # weight of yes, against 1 - alpha for no: one, or one a class; None: both count 1
+        alpha:float|Sequence[float]|None=None, # weight of yes, 1 - alpha for no: one, or one per class; None: both 1
         smooth:float=0., # label smoothing: how far targets go towards one half; 0 to 1
         thresh:float=.5, # `decodes` calls a class present above it
     ):
@@ -99,19 +113,24 @@ class FocalLoss(PointwiseLoss):
     def no(self, z): return self.weight(z, 0) * torch.exp(self.gamma*F.logsigmoid(z)) * -F.logsigmoid(-z)
     def weights(self, alpha):
         "One number or many as a float32 vector of 0 to 1"
-        try: w = torch.as_tensor(alpha, dtype=torch.float32).reshape(-1)
-        except (TypeError, ValueError): w = torch.empty(0)
-        if not len(w) or not ((w >= 0) & (w <= 1)).all(): raise LearnError(f"alpha={alpha!r}: give a number from 0 to 1, or one a class")
+        try:
+            w = torch.as_tensor(alpha, dtype=torch.float32).reshape(-1)
+        except (TypeError, ValueError):
+            w = torch.empty(0)
+        if not len(w) or not ((w >= 0) & (w <= 1)).all():
+            raise LearnError(f"alpha={alpha!r}: give a number from 0 to 1, or one per class")
         return w
     def weight(self, z, yes):
         "`alpha` for yes, 1 - `alpha` for no"
         if self.alpha is None: return 1
-        if len(self.alpha) not in (1, z.shape[1]): raise LearnError(f"alpha holds {len(self.alpha)} weights for {z.shape[1]} classes: give one, or one a class")
+        n, c = len(self.alpha), z.shape[1]
+        if n not in (1, c):
+            raise LearnError(f"alpha holds {n} weights for {c} classes: give one, or one per class")
         return (self.alpha if yes else 1 - self.alpha).to(z)
 
 # %% ../../nbs/learn/42_losses.ipynb #asymmetricloss
 class AsymmetricLoss(PointwiseLoss):
-    "Asymmetric loss (Ridnik et al. 2021), summed over classes: focal with a gamma each for yes and no, and a margin that forgives small probabilities"
+    "Asymmetric loss (Ridnik et al. 2021), summed over classes: focal with a gamma each for yes and no, and a margin"
     def __init__(self,
         gamma_yes:float=0., # how strongly a sure, right yes is played down
         gamma_no:float=4., # how strongly a sure, right no is played down
@@ -120,33 +139,46 @@ class AsymmetricLoss(PointwiseLoss):
         thresh:float=.5, # `decodes` calls a class present above it
     ):
         super().__init__(0., reduce, thresh)
-        self.gamma_yes,self.gamma_no,self.margin = _number('gamma_yes', gamma_yes),_number('gamma_no', gamma_no),_number('margin', margin, .99)
+        self.gamma_yes = _number('gamma_yes', gamma_yes)
+        self.gamma_no = _number('gamma_no', gamma_no)
+        self.margin = _number('margin', margin, high=.99)
     def yes(self, z): return torch.exp(self.gamma_yes*F.logsigmoid(-z)) * -F.logsigmoid(z)
     def no(self, z):
-        p, m = torch.sigmoid(z), z.new_tensor(self.margin)
+        # Where something is to pay; elsewhere any number above 0 will do
+        p = torch.sigmoid(z)
+        m = z.new_tensor(self.margin)
         costs = p > m
-        over = torch.where(costs, p - m, .5)                        # any number above 0 will do where nothing is to pay
-        return torch.where(costs, over**self.gamma_no * -torch.logaddexp(F.logsigmoid(-z), m.log()), 0.)
+        over = torch.where(costs, p - m, .5)
+
+        # -log(1 - p + m), focused
+        cost = -torch.logaddexp(F.logsigmoid(-z), m.log())
+        return torch.where(costs, over**self.gamma_no * cost, 0.)
 
 # %% ../../nbs/learn/42_losses.ipynb #softf1loss
 class SoftF1Loss(MultiLabelLoss):
-    "1 - F1 of each sample over its classes, with probabilities in place of counts; a sample without labels costs 1, with no slope"
+    "1 - F1 of each sample over its classes, with probabilities for counts; without labels it costs 1, with no slope"
     def elementwise(self, z, y):
         p = torch.sigmoid(z)
-        return (p + y - 2*p*y) / (p + y).sum(1, keepdim=True).clamp(min=1e-8)
+        wrong = p + y - 2*p*y
+        return wrong / (p + y).sum(1, keepdim=True).clamp(min=1e-8)
 
 # %% ../../nbs/learn/42_losses.ipynb #softf1classloss
 class SoftF1ClassLoss(MultiLabelLoss):
     "1 - F1 of each class over the batch, with probabilities in place of counts"
     def __init__(self,
-        absent:str='skip', # classes without a positive in the batch: "skip" (not in the mean; 0 if there is no other) or "bce"
+        absent:str='skip', # classes without a positive in the batch: "skip" (not in the mean; 0 if all are) or "bce"
         thresh:float=.5, # `decodes` calls a class present above it
     ):
         super().__init__(thresh)
         self.absent = _choice('absent', absent, 'skip', 'bce')
     def elementwise(self, z, y):
-        p, there, n = torch.sigmoid(z), (y > 0).any(0), len(z)
-        share = n * (p + y - 2*p*y) / (p + y).sum(0).clamp(min=1e-8)
+        # What each answer adds to 1 - F1 of its class
+        p = torch.sigmoid(z)
+        wrong = p + y - 2*p*y
+        share = len(z) * wrong / (p + y).sum(0).clamp(min=1e-8)
+
+        # Classes without a positive
+        there = (y > 0).any(0)
         if self.absent == 'skip': return share * there / there.sum().clamp(min=1)
         return torch.where(there, share, -F.logsigmoid(-z)) / z.shape[1]
 
@@ -156,52 +188,76 @@ def lovasz_weights(
     y:Tensor, # N x C, 0 or 1
     of:str='jaccard', # loss to extend: 1 - Jaccard index ("jaccard"), or 1 - F1 ("f1")
 ) -> Tensor: # N x C, not negative; equal errors: the first of them goes wrong first
-    "What each answer of a column adds to the loss when answers go wrong one after the other, the worst first (Berman et al. 2018)"
+    "What each answer of a column adds to the loss when answers go wrong in turn, the worst first (Berman et al. 2018)"
+    _choice('of', of, 'jaccard', 'f1')
+
+    # The worst first
     order = errors.argsort(dim=0, descending=True, stable=True)
     truth = y.gather(0, order)
+
+    # The score once the first k answers are wrong
     hits = truth.sum(0) - truth.cumsum(0)
-    jaccard = hits / (truth.sum(0) + (1 - truth).cumsum(0))
-    loss = 1 - (jaccard if _choice('of', of, 'jaccard', 'f1') == 'jaccard' else 2*jaccard/(1 + jaccard))
-    return torch.zeros_like(loss).scatter(0, order, loss.diff(dim=0, prepend=torch.zeros_like(loss[:1])))
+    false = (1 - truth).cumsum(0)
+    score = hits / (truth.sum(0) + false)
+    if of == 'f1': score = 2*score/(1 + score)
+
+    # What the k-th adds to the loss, put back in its place
+    loss = 1 - score
+    steps = loss.diff(dim=0, prepend=torch.zeros_like(loss[:1]))
+    return torch.zeros_like(loss).scatter(0, order, steps)
 
 # %% ../../nbs/learn/42_losses.ipynb #lovaszloss
 class LovaszLoss(MultiLabelLoss):
-    "Lovász hinge (Yu and Blaschko 2015, Berman et al. 2018): the Jaccard loss, or 1 - F1, of what is wrong, by straight lines between its values"
+    "Lovász hinge (Yu and Blaschko 2015, Berman et al. 2018): the Jaccard loss, or 1 - F1, joined by straight lines"
     def __init__(self,
-        over:str='batch', # "batch": one loss a class, over the samples; "classes": one a sample, over its classes
+        over:str='batch', # "batch": one loss per class, over the samples; "classes": one per sample, over its classes
         symmetric:bool=True, # mean of the loss and of that with yes and no exchanged
         of:str='jaccard', # "jaccard" or "f1"
         thresh:float=.5, # `decodes` calls a class present above it
     ):
         super().__init__(thresh)
-        self.over,self.symmetric,self.of = _choice('over', over, 'batch', 'classes'),_choice('symmetric', symmetric, True, False),_choice('of', of, 'jaccard', 'f1')
+        self.over = _choice('over', over, 'batch', 'classes')
+        self.symmetric = _choice('symmetric', symmetric, True, False)
+        self.of = _choice('of', of, 'jaccard', 'f1')
     def check(self, z, y):
         "Plain float tensors of one shape, targets 0 or 1"
         z, y = super().check(z, y)
-        if not ((y == 0) | (y == 1)).all(): raise LearnError(f"{self.name} counts wrong answers and takes targets of 0 and 1 only: train without mixup, CutMix and smoothing, or take another loss")
+        if not ((y == 0) | (y == 1)).all():
+            cure = "train without mixup, CutMix and smoothing, or take another loss"
+            raise LearnError(f"{self.name} counts wrong answers and takes targets of 0 and 1 only: {cure}")
         return z, y
     def elementwise(self, z, y):
-        errors, flip = 1 - z*(2*y - 1), self.over == 'classes'
+        # Errors; a column of them makes one loss
+        flip = self.over == 'classes'
+        errors = 1 - z*(2*y - 1)
         e, t = (o.detach().T if flip else o.detach() for o in (errors, y))
+
+        # Weights
         w = lovasz_weights(e, t, self.of)
         if self.symmetric: w = (w + lovasz_weights(e, 1 - t, self.of))/2
-        return F.relu(errors) * (w.T if flip else w * len(z)/z.shape[1])
+        w = w.T if flip else w * len(z)/z.shape[1]
+        return F.relu(errors) * w
 
 # %% ../../nbs/learn/42_losses.ipynb #hard-negatives
 def hard_negatives(
     z:Tensor, # N x C logits
     y:Tensor, # N x C targets; above 0 is a positive
 ) -> Tensor: # N x C bool
-    "The negatives of each class with the highest logits: about half of them and one more a positive, at most about .7"
+    "The negatives of each class with the highest logits: half of them and one more per positive, at most about .7"
+    # How many of each class
     yes = y > 0
     n_pos, n_neg = yes.sum(0), (~yes).sum(0)
-    k = torch.minimum(torch.minimum(n_neg, n_pos + (n_neg//2).clamp(min=2)), 7*n_neg//10 + 2)
-    place = z.detach().masked_fill(yes, -inf).argsort(dim=0, descending=True, stable=True).argsort(dim=0)
+    k = torch.minimum(n_neg, n_pos + (n_neg//2).clamp(min=2))
+    k = torch.minimum(k, 7*n_neg//10 + 2)
+
+    # The place of each answer, the highest logit first, positives last
+    order = z.detach().masked_fill(yes, -inf).argsort(dim=0, descending=True, stable=True)
+    place = order.argsort(dim=0)
     return ~yes & (place < k)
 
 # %% ../../nbs/learn/42_losses.ipynb #hardlogloss
 class HardLogLoss(MultiLabelLoss):
-    "Binary cross-entropy of each class over its positives and its `hard_negatives` in the batch, mean over classes (bestfitting)"
+    "Binary cross-entropy of each class over its positives and `hard_negatives`, mean over classes (bestfitting)"
     def elementwise(self, z, y):
         asked = (y > 0) | hard_negatives(z, y)
         bce = -y*F.logsigmoid(z) - (1 - y)*F.logsigmoid(-z)
@@ -212,36 +268,57 @@ class SumLoss(MultiLabelLoss):
     "A weighted sum of losses"
     def __init__(self,
         terms:dict[str, MultiLabelLoss], # the losses by name
-        weights:Sequence[float], # one a term, above 0
+        weights:Sequence[float], # one per term, above 0
         thresh:float=.5, # `decodes` calls a class present above it
     ):
         super().__init__(thresh)
-        if len(terms) != len(weights) or not terms: raise LearnError(f"{len(terms)} terms and {len(weights)} weights: give at least one term, and a weight to each")
+        if len(terms) != len(weights) or not terms:
+            cure = "give at least one term, and a weight to each"
+            raise LearnError(f"{len(terms)} terms and {len(weights)} weights: {cure}")
         other = [k for k,o in terms.items() if not isinstance(o, MultiLabelLoss)]
-        if other: raise LearnError(f"{', '.join(other)}: a sum is made of losses of this library, which know `elementwise`")
+        if other:
+            names = ', '.join(other)
+            raise LearnError(f"{names}: a sum is made of losses of this library, which know `elementwise`")
         wrong = [o for o in weights if not (isinstance(o, (int, float)) and 0 < o < inf)]
         if wrong: raise LearnError(f"weight {wrong[0]!r}: weights are numbers above 0")
-        self.names,self.terms,self.weights = list(terms),nn.ModuleList(terms.values()),[float(o) for o in weights]
-    def elementwise(self, z, y): return sum(w*o.elementwise(*o.check(z, y)) for w,o in zip(self.weights, self.terms))
+        self.names = list(terms)
+        self.terms = nn.ModuleList(terms.values())
+        self.weights = [float(o) for o in weights]
+    def elementwise(self, z, y):
+        return sum(w*o.elementwise(*o.check(z, y)) for w,o in zip(self.weights, self.terms))
 
 # %% ../../nbs/learn/42_losses.ipynb #losses-2
-losses = dict(bce=BCELoss, bce_smooth=partial(BCELoss, smooth=.1), focal=FocalLoss, focal_mean=partial(FocalLoss, reduce='mean'), asymmetric=AsymmetricLoss,
-              soft_f1=SoftF1Loss, soft_f1_class=SoftF1ClassLoss, lovasz=LovaszLoss, lovasz_image=partial(LovaszLoss, over='classes', symmetric=False),
-              f1_lovasz=partial(LovaszLoss, of='f1'), hardlog=HardLogLoss,
-              focal_f1=lambda: SumLoss(dict(focal=FocalLoss(), soft_f1=SoftF1Loss()), [.5, .5]))
+losses = dict(
+    bce=BCELoss,
+    bce_smooth=partial(BCELoss, smooth=.1),
+    focal=FocalLoss,
+    focal_mean=partial(FocalLoss, reduce='mean'),
+    asymmetric=AsymmetricLoss,
+    soft_f1=SoftF1Loss,
+    soft_f1_class=SoftF1ClassLoss,
+    lovasz=LovaszLoss,
+    lovasz_image=partial(LovaszLoss, over='classes', symmetric=False),
+    f1_lovasz=partial(LovaszLoss, of='f1'),
+    hardlog=HardLogLoss,
+    focal_f1=lambda: SumLoss(dict(focal=FocalLoss(), soft_f1=SoftF1Loss()), [.5, .5]),
+)
 
 # %% ../../nbs/learn/42_losses.ipynb #c-6fc61ff5
 def _option(node:ast.expr, text:str) -> object:
     "A number, a word or a list of numbers"
     if isinstance(node, ast.Name): return node.id
-    try: return ast.literal_eval(node)
-    except (ValueError, TypeError): raise LearnError(f"loss {text!r}: {ast.unparse(node)!r} is no number and no word") from None
+    try:
+        return ast.literal_eval(node)
+    except (ValueError, TypeError):
+        raise LearnError(f"loss {text!r}: {ast.unparse(node)!r} is no number and no word") from None
 
 # %% ../../nbs/learn/42_losses.ipynb #c-689f0923
 def _named(node:ast.expr, text:str) -> MultiLabelLoss:
     "A loss from its name, perhaps with options"
     call = node if isinstance(node, ast.Call) else ast.Call(node, [], [])
-    if not isinstance(call.func, ast.Name) or call.args: raise LearnError(f"loss {text!r}: {ast.unparse(node)!r} is no loss; write a name, with options as 'focal(gamma=1)' and a weight as '0.5*focal'")
+    if not isinstance(call.func, ast.Name) or call.args:
+        cure = "write a name, with options as 'focal(gamma=1)' and a weight as '0.5*focal'"
+        raise LearnError(f"loss {text!r}: {ast.unparse(node)!r} is no loss; {cure}")
 
     # The name, and options that it takes
     name = one_of(call.func.id, losses, 'loss', LearnError)
@@ -249,7 +326,8 @@ def _named(node:ast.expr, text:str) -> MultiLabelLoss:
     given = [o.arg for o in call.keywords]
     if given and not takes: raise LearnError(f"no option of {name} is called {given[0]!r}: it has none")
     for o in given: one_of(o, takes, f'option of {name}', LearnError)
-    if len(set(given)) < len(given): raise LearnError(f"loss {text!r}: {ast.unparse(node)!r} gives an option more than once")
+    if len(set(given)) < len(given):
+        raise LearnError(f"loss {text!r}: {ast.unparse(node)!r} gives an option more than once")
 
     # The loss, called as it was written
     loss = losses[name](**{o.arg: _option(o.value, text) for o in call.keywords})
@@ -260,23 +338,34 @@ def _terms(node:ast.expr, text:str) -> list[tuple[float, MultiLabelLoss]]:
     "Weight and loss of every term"
     if not isinstance(node, ast.BinOp): return [(1., _named(node, text))]
     if isinstance(node.op, ast.Add): return _terms(node.left, text) + _terms(node.right, text)
-    w = node.left.value if isinstance(node.left, ast.Constant) else None
-    if not isinstance(node.op, ast.Mult) or type(w) not in (int, float): raise LearnError(f"loss {text!r}: {ast.unparse(node)!r} is no term; write the weight first, as '0.5*focal', and + between terms")
-    return [(w, _named(node.right, text))]
+
+    # One term: its weight, times a loss
+    weight = node.left.value if isinstance(node.left, ast.Constant) else None
+    if not isinstance(node.op, ast.Mult) or type(weight) not in (int, float):
+        cure = "write the weight first, as '0.5*focal', and + between terms"
+        raise LearnError(f"loss {text!r}: {ast.unparse(node)!r} is no term; {cure}")
+    return [(weight, _named(node.right, text))]
 
 # %% ../../nbs/learn/42_losses.ipynb #get-loss
 def get_loss(
-    loss:str|nn.Module, # a name in `losses`, or a weighted sum of names such as "0.5*focal(gamma=1) + 0.5*lovasz"; a loss is passed through
+    loss:str|nn.Module, # a name in `losses`, a sum such as "0.5*focal(gamma=1) + 0.5*lovasz", or a loss, passed through
 ) -> nn.Module: # called with N x C logits and targets
     "The loss of that text; raises `LearnError` for what it does not know"
     if not isinstance(loss, str): return loss
-    try: node = ast.parse(loss.strip(), mode='eval').body
-    except (SyntaxError, ValueError): raise LearnError(f"loss {loss!r}: write a name, or a sum such as '0.5*focal + 0.5*lovasz'; names are {', '.join(losses)}") from None
+
+    # The text, taken apart
+    try:
+        node = ast.parse(loss.strip(), mode='eval').body
+    except (SyntaxError, ValueError):
+        cure = f"write a name, or a sum such as '0.5*focal + 0.5*lovasz'; names are {', '.join(losses)}"
+        raise LearnError(f"loss {loss!r}: {cure}") from None
     terms = _terms(node, loss)
     if not isinstance(node, ast.BinOp): return terms[0][1]
+
+    # A sum, in which each loss occurs once
     names = [o.name for _,o in terms]
     twice = [o for o in names if names.count(o) > 1]
-    if twice: raise LearnError(f"loss {loss!r}: {twice[0]} stands more than once; add its weights up")
+    if twice: raise LearnError(f"loss {loss!r}: {twice[0]} occurs more than once; add its weights up")
     total = SumLoss({o.name: o for _,o in terms}, [w for w,_ in terms])
     total.name = loss.strip()
     return total

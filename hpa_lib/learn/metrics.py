@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 from fastai.learner import Metric
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..data.scores import macro_f1, mean_ap
 from .losses import FocalLoss
@@ -21,26 +21,32 @@ class FoldMetric(Metric):
     "Base: keeps probabilities and targets of a validation pass; children say `score(targs, probs)`"
     def reset(self): self.probs,self.targs = [],[]
     def accumulate(self, learn):
-        act = getattr(learn.loss_func, 'activation', None)
-        if act is None: raise TypeError(f"the loss {learn.loss_func!r} has no activation, so its outputs are no probabilities: use one of hpa_lib.learn.losses")
-        self.probs.append(act(learn.pred.detach().float()).cpu().as_subclass(Tensor))
+        activation = getattr(learn.loss_func, 'activation', None)
+        if activation is None:
+            cure = "so its outputs are no probabilities: use one of hpa_lib.learn.losses"
+            raise TypeError(f"the loss {learn.loss_func!r} has no activation, {cure}")
+        probs = activation(learn.pred.detach().float())
+        self.probs.append(probs.cpu().as_subclass(Tensor))
         self.targs.append(learn.y.detach().cpu().as_subclass(Tensor))
     @property
     def value(self):
         if not self.probs: return None
-        return self.score(torch.cat(self.targs).numpy() > .5, torch.cat(self.probs).numpy())
+        targs = torch.cat(self.targs).numpy() > .5
+        return self.score(targs, torch.cat(self.probs).numpy())
     @property
     def name(self): return self._name
 
 # %% ../../nbs/learn/44_metrics.ipynb #macrof1
 class MacroF1(FoldMetric):
-    "Mean over classes of F1 at one threshold, or at one a class; a class is present where p > t"
+    "Mean over classes of F1 at one threshold, or at one per class; a class is present where p > t"
     def __init__(self,
-        thresh:float|Sequence[float]=.5, # one for all, or one a class
+        thresh:float|Sequence[float]=.5, # one for all, or one per class
         like_kaggle:bool=False, # count classes without a positive in the fold as 0, as scikit-learn does
         name:str='macro_f1', # column in the table of epochs
     ):
-        self.thresh,self.like_kaggle,self._name = np.asarray(thresh, dtype=float),like_kaggle,name
+        self.thresh = np.asarray(thresh, dtype=float)
+        self.like_kaggle = like_kaggle
+        self._name = name
     def score(self, targs, probs): return macro_f1(targs, probs > self.thresh, self.like_kaggle)
 
 # %% ../../nbs/learn/44_metrics.ipynb #meanap
@@ -54,13 +60,18 @@ class MatchedF1(FoldMetric):
     "Macro F1 with each class called as often as it occurs; of tied samples at the border none is called"
     _name = 'matched_f1'
     def __init__(self,
-        ratios:Sequence[float]|None=None, # share of the samples to call, a class; None: the fold's own
-    ): self.ratios = ratios
+        ratios:Sequence[float]|None=None, # share of the samples to call, one per class; None: the fold's own
+    ):
+        self.ratios = ratios
     def score(self, targs, probs):
+        # How many samples each class calls
+        n, c = probs.shape
         ratios = targs.mean(0) if self.ratios is None else np.asarray(self.ratios)
-        ks = np.clip(np.round(ratios*len(probs)).astype(int), 0, len(probs) - 1)
-        ts = -np.sort(-probs, 0)[ks, np.arange(probs.shape[1])]
-        return macro_f1(targs, probs > ts, False)
+        ks = np.clip(np.round(ratios*n).astype(int), 0, n - 1)
+
+        # The threshold is the surest probability that is not called
+        thresh = -np.sort(-probs, 0)[ks, np.arange(c)]
+        return macro_f1(targs, probs > thresh, like_kaggle=False)
 
 # %% ../../nbs/learn/44_metrics.ipynb #valid-focal
 def valid_focal(

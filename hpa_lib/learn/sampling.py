@@ -28,6 +28,8 @@ def class_weights(
     counts = np.asarray(counts, dtype=float)
     one_of(rule, SAMPLING_RULES, 'rule for weights', LearnError)
     if not (counts > 0).all(): raise LearnError("a class without samples has no weight: leave it out")
+
+    # By rule
     if rule == 'none': return np.ones(len(counts))
     if rule == 'max_log': return np.log(.5 * counts.sum() / counts).clip(1, 10)
     return (n / counts) ** (power if rule == 'balance' else 1)
@@ -41,10 +43,18 @@ def sampling_weights(
 ) -> pd.Series: # weight above 0 of each sample, by id, in order of the table
     "How often to draw each sample in training; raises `LearnError` where labels are unknown"
     unknown = samples.id[samples.labels.isna()]
-    if len(unknown): raise LearnError(f"{len(unknown)} samples have unknown labels, {unknown.iloc[0]!r} for one: give the rows that train")
+    if len(unknown):
+        first = unknown.iloc[0]
+        raise LearnError(f"{len(unknown)} samples have unknown labels, {first!r} for one: give the rows that train")
     if not len(samples): raise LearnError("no samples: give the rows that train")
+
+    # Which sample carries which class; no label is a class of its own
     hot = get_vocab(vocab).multi_hot(samples.labels).astype(bool)
-    hot = np.c_[hot, ~hot.any(1)]                                      # no label: a class of its own
-    hot = hot[:,hot.any(0)]
-    each = np.where(hot, class_weights(hot.sum(0), len(samples), rule, power), np.nan)
-    return pd.Series(np.nanmean(each, 1) if rule == 'mean_share' else np.nanmax(each, 1), index=pd.Index(samples.id, name='id'), name='weight')
+    hot = np.c_[hot, ~hot.any(1)]
+    hot = hot[:, hot.any(0)]                                           # classes that occur
+
+    # Of each sample the largest, or the mean, of the weights of its classes
+    weights = class_weights(hot.sum(0), len(samples), rule, power)
+    each = np.where(hot, weights, np.nan)
+    weight = np.nanmean(each, 1) if rule == 'mean_share' else np.nanmax(each, 1)
+    return pd.Series(weight, index=pd.Index(samples.id, name='id'), name='weight')

@@ -30,21 +30,31 @@ class Schedule:
     "Learning rate at any moment of a training; called with the part of it that is over, 0 to 1"
     def __init__(self,
         shape:str='one_cycle', # a name in `SHAPES`, followed within each segment
-        lr:float|Sequence[float]=1e-3, # highest rate: one for all segments, or one a segment
+        lr:float|Sequence[float]=1e-3, # highest rate: one for all segments, or one per segment
         epochs:int=12, # of the whole training
         at:Sequence[int]=(), # epochs at which a new segment begins
     ):
-        at, rates = list(at), list(lr) if isinstance(lr, (list, tuple)) else [lr]*(len(at) + 1)
+        at = list(at)
+        segments = len(at) + 1
+        rates = list(lr) if isinstance(lr, (list, tuple)) else [lr]*segments
+
+        # What cannot be followed
         one_of(shape, SHAPES, 'schedule', LearnError)
-        if len(rates) != len(at) + 1: raise LearnError(f"{len(at)} cuts at {at} make {len(at) + 1} segments, but there are {len(rates)} learning rates: give one for all, or one a segment")
+        if len(rates) != segments:
+            cuts = f"{len(at)} cuts at {at} make {segments} segments"
+            raise LearnError(f"{cuts}, but there are {len(rates)} learning rates: give one for all, or one per segment")
         if not all(o > 0 for o in rates): raise LearnError(f"learning rates {rates} must be above 0")
-        if at != sorted(set(at)) or (at and not 0 < at[0] <= at[-1] < epochs): raise LearnError(f"segments begin at epochs {at}: they must ascend, within 1 to {epochs - 1}")
+        ascends = at == sorted(set(at))
+        if not ascends or (at and not 0 < at[0] <= at[-1] < epochs):
+            raise LearnError(f"segments begin at epochs {at}: they must ascend, within 1 to {epochs - 1}")
         self.shape,self.lr,self.epochs,self.at = shape,rates,epochs,at
     def where(self, pct):
         "Number of the segment, and the part of it that is over"
         epoch = pct*self.epochs + 1e-9                                     # 24.999999 is 25
-        k, cuts = bisect_right(self.at, epoch), [0, *self.at, self.epochs]
-        return k, min((epoch - cuts[k])/(cuts[k+1] - cuts[k]), 1.)
+        cuts = [0, *self.at, self.epochs]
+        k = bisect_right(self.at, epoch)
+        start, end = cuts[k], cuts[k+1]
+        return k, min((epoch - start)/(end - start), 1.)
     def __call__(self, pct):
         k, x = self.where(pct)
         return self.lr[k] * SHAPES[self.shape](x)
@@ -59,8 +69,13 @@ def _torch(opt, **kwargs):
     "An optimiser of PyTorch as a fastai `opt_func`"
     return partial(OptimWrapper, opt=partial(opt, **kwargs))
 
-OPTIMISERS = dict(adam=_torch(torch.optim.Adam), adamw=_torch(torch.optim.AdamW), amsgrad=_torch(torch.optim.AdamW, amsgrad=True),
-                  fastai=Adam, sgd=_torch(torch.optim.SGD, momentum=.9))
+OPTIMISERS = dict(
+    adam=_torch(torch.optim.Adam),
+    adamw=_torch(torch.optim.AdamW),
+    amsgrad=_torch(torch.optim.AdamW, amsgrad=True),
+    fastai=Adam,
+    sgd=_torch(torch.optim.SGD, momentum=.9),
+)
 
 # %% ../../nbs/learn/46_schedules.ipynb #optimiser
 def optimiser(

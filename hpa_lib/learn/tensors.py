@@ -33,13 +33,14 @@ class TensorRGBY(TensorImage):
         return res
     @classmethod
     def create(cls,
-        o:pd.Series|Mapping|Sequence|np.ndarray|Tensor, # a row of a samples table, its references, or an array `C x H x W`
+        o:pd.Series|Mapping|Sequence|np.ndarray|Tensor, # row of a samples table, its references, or an array C x H x W
         channels:Sequence[str]=RGBY, # channels, in order
         size:int|None=None, # side in pixels for pictures read from files; None: as they are
         depth:str='16', # for pictures read from files: how many bits of 16-bit pictures are in use, see `images`
     ):
         "Read a sample, or wrap an array, as `TensorRGBY`"
-        x = o if isinstance(o, (np.ndarray, Tensor)) else read_sample(o, channels, size, depth=depth)
+        is_array = isinstance(o, (np.ndarray, Tensor))
+        x = o if is_array else read_sample(o, channels, size, depth=depth)
         return cls(torch.as_tensor(x), channels=tuple(channels))
 
 # %% ../../nbs/learn/21_tensors.ipynb #to-bytes
@@ -48,7 +49,8 @@ def to_bytes(
 ) -> np.ndarray: # uint8, the same shape
     "Pixel values for drawing; what lies outside of the range is cut off"
     x = x.detach().cpu().as_subclass(Tensor)
-    return (x.float().mul(255).round() if x.is_floating_point() else x).clamp(0, 255).byte().numpy()
+    if x.is_floating_point(): x = x.float().mul(255).round()
+    return x.clamp(0, 255).byte().numpy()
 
 # %% ../../nbs/learn/21_tensors.ipynb #show-rgby
 def show_rgby(
@@ -56,16 +58,18 @@ def show_rgby(
     channels:Sequence[str]=RGBY, # channels of `x`, in order
     ctx:object=None, # an axis; with panels a sequence of 1 + C axes; None: a new figure
     title:str='', # above the composite
-    panels:bool=False, # also one grey panel a channel
+    panels:bool=False, # also one grey panel per channel
     gain:float=1., # brightness is multiplied by this
 ) -> object: # the axis, or with panels the list of axes
     "Draw a picture as composite or, with panels, as composite and channels"
-    axs = show_sample(to_bytes(x), channels, title or '', panels, gain, axs=ctx if ctx is None or panels else [ctx])
+    axs = ctx if ctx is None or panels else [ctx]
+    axs = show_sample(to_bytes(x), channels, title or '', panels, gain, axs)
     return axs if panels else axs[0]
 
 # %% ../../nbs/learn/21_tensors.ipynb #show-2
 @delegates(show_rgby)
 def _show(self:TensorRGBY, ctx=None, **kwargs): return show_rgby(self, self.channels, ctx=ctx, **kwargs)
+
 TensorRGBY.show = _show
 
 # %% ../../nbs/learn/21_tensors.ipynb #caption
@@ -77,59 +81,74 @@ def caption(
     return '\n'.join(textwrap.fill(o, 32) for o in texts)
 
 # %% ../../nbs/learn/21_tensors.ipynb #axes
-def _axes(n, channels, ctxs, nrows, ncols, figsize, panels):
-    "One axis a sample, or with panels one row of axes a sample"
+def _axes(
+    n:int, # samples
+    channels:Sequence[str], # of each sample
+    ctxs:Sequence|None, # axes; None: a new grid
+    panels:bool, # one row per sample: composite and channels
+    nrows:int|None=None, # rows of the grid
+    ncols:int|None=None, # columns of the grid
+    figsize:tuple|None=None, # size of the figure in inches
+) -> Sequence: # one axis per sample, or with panels one row of axes per sample
+    "The axes given, or a new grid"
     if ctxs is not None: return ctxs
     if not panels: return get_grid(n, nrows=nrows, ncols=ncols, figsize=figsize)
+
+    # One row per sample: the composite, then each channel
     k = 1 + len(channels)
     flat = get_grid(n*k, nrows=n, ncols=k, figsize=figsize or (2.2*k, 2.4*n))
     return [flat[i*k:(i + 1)*k] for i in range(n)]
 
-def _draw(x, samples, titles, colours, ctxs, max_n, nrows, ncols, figsize, panels, gain):
+# %% ../../nbs/learn/21_tensors.ipynb #draw
+@delegates(_axes)
+def _draw(
+    samples:Iterable, # decoded tuples, the picture first
+    titles:Iterable[str], # one per sample
+    colours:Iterable[str], # of the titles
+    channels:Sequence[str], # of the pictures, in order
+    ctxs:Sequence|None, # axes; None: a new grid
+    max_n:int, # samples to draw at most
+    panels:bool=False, # one row per sample: composite and channels
+    gain:float=1., # brightness is multiplied by this
+    **kwargs
+) -> list: # the axes
     "Draw samples, each under its title"
-    ctxs = _axes(min(len(samples), max_n), x.channels, ctxs, nrows, ncols, figsize, panels)
-    for s,t,c,ctx in zip(samples, titles, colours, ctxs):
-        ax = show_rgby(s[0], x.channels, ctx, panels=panels, gain=gain)
-        (ax[0] if panels else ax).set_title(t, fontsize=8, color=c)
-    return list(ctxs)
+    axes = _axes(min(len(samples), max_n), channels, ctxs, panels, **kwargs)
+    for sample,title,colour,ctx in zip(samples, titles, colours, axes):
+        ax = show_rgby(sample[0], channels, ctx, panels=panels, gain=gain)
+        first = ax[0] if panels else ax
+        first.set_title(title, fontsize=8, color=colour)
+    return list(axes)
 
 # %% ../../nbs/learn/21_tensors.ipynb #show-batch
 @dispatch(precedence=1)
+@delegates(_draw)
 def show_batch(
     x:TensorRGBY, # the batch, only for its type and channels
     y:object, # its targets, only for their type
     samples:Iterable, # decoded tuples of picture and labels
     ctxs:Sequence|None=None, # axes; None: a new grid
     max_n:int=9, # samples to draw at most
-    nrows:int|None=None, # rows of the grid
-    ncols:int|None=None, # columns of the grid
-    figsize:tuple|None=None, # size of the figure in inches
-    panels:bool=False, # one row a sample: composite and channels
-    gain:float=1., # brightness is multiplied by this
+    **kwargs # how to draw: panels, gain; nrows, ncols, figsize
 ) -> list: # the axes
     "Draw pictures with their labels"
-    return _draw(x, samples, [caption(*s[1:]) for s in samples], ['black']*len(samples), ctxs, max_n, nrows, ncols, figsize, panels, gain)
-
-# %% ../../nbs/learn/21_tensors.ipynb #results
-def _results(x, samples, outs, **kwargs):
-    "Draw samples under truth and prediction"
-    pairs = [(caption(*s[1:]), caption(*o)) for s,o in zip(samples, outs)]
-    return _draw(x, samples, ['\n'.join(o) for o in pairs], ['green' if t == p else 'red' for t,p in pairs], **kwargs)
+    titles = [caption(*s[1:]) for s in samples]
+    return _draw(samples, titles, ['black']*len(titles), x.channels, ctxs, max_n, **kwargs)
 
 # %% ../../nbs/learn/21_tensors.ipynb #show-results
 @dispatch(precedence=1)
+@delegates(_draw)
 def show_results(
     x:TensorRGBY, # the batch, only for its type and channels
     y:object, # its targets, only for their type
     samples:Iterable, # decoded tuples of picture and labels
-    outs:Iterable, # decoded predictions, one tuple a sample
+    outs:Iterable, # decoded predictions, one tuple per sample
     ctxs:Sequence|None=None, # axes; None: a new grid
     max_n:int=9, # samples to draw at most
-    nrows:int|None=None, # rows of the grid
-    ncols:int|None=None, # columns of the grid
-    figsize:tuple|None=None, # size of the figure in inches
-    panels:bool=False, # one row a sample: composite and channels
-    gain:float=1., # brightness is multiplied by this
+    **kwargs # how to draw: panels, gain; nrows, ncols, figsize
 ) -> list: # the axes
     "Draw pictures with their labels and what was predicted"
-    return _results(x, samples, outs, ctxs=ctxs, max_n=max_n, nrows=nrows, ncols=ncols, figsize=figsize, panels=panels, gain=gain)
+    pairs = [(caption(*s[1:]), caption(*o)) for s,o in zip(samples, outs)]
+    titles = ['\n'.join(o) for o in pairs]
+    colours = ['green' if truth == said else 'red' for truth,said in pairs]
+    return _draw(samples, titles, colours, x.channels, ctxs, max_n, **kwargs)

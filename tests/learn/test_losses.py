@@ -17,7 +17,10 @@ from hpa_lib.learn.losses import (
 )
 
 WINNER = "0.5*focal + 0.5*lovasz + 0.5*hardlog"
-ALL = [*losses, "focal(alpha=.25)", "soft_f1_class(absent=bce)", "lovasz(symmetric=False)", "asymmetric(margin=0, gamma_no=.5, gamma_yes=.5)", "focal(gamma=.5)", WINNER]
+ALL = [
+    *losses, "focal(alpha=.25)", "soft_f1_class(absent=bce)", "lovasz(symmetric=False)",
+    "asymmetric(margin=0, gamma_no=.5, gamma_yes=.5)", "focal(gamma=.5)", WINNER,
+]
 BINARY = ("lovasz", "lovasz_image", "f1_lovasz")
 COARSE = st.sampled_from([-100., -3., -1., 0., 0., .5, 1., 2., 100.])
 
@@ -67,7 +70,8 @@ def test_extremes_in_every_precision(name, dtype):
                 z = (far*(2*t - 1)).to(dtype).requires_grad_()
                 value = get_loss(name)(z, t.long())
                 value.backward()
-                assert value.dtype == torch.float32 and torch.isfinite(value) and torch.isfinite(z.grad).all(), (far, n, c)
+                assert value.dtype == torch.float32, (far, n, c)
+                assert torch.isfinite(value) and torch.isfinite(z.grad).all(), (far, n, c)
 
 
 @pytest.mark.parametrize("name", ALL)
@@ -89,7 +93,8 @@ def test_right_is_cheaper_than_wrong_and_copies_travel(name):
     z, y = distinct(8, 5, 1)
     loss = get_loss(name)
     assert loss(3*(2*y - 1), y) < loss(torch.zeros_like(y), y) < loss(-3*(2*y - 1), y)
-    for other in (copy.deepcopy(loss), pickle.loads(pickle.dumps(loss)), loss.double()): close(other(z, y), get_loss(name)(z, y), 1e-6)
+    for other in (copy.deepcopy(loss), pickle.loads(pickle.dumps(loss)), loss.double()):
+        close(other(z, y), get_loss(name)(z, y), 1e-6)
 
 
 # --- oracles ---
@@ -98,7 +103,8 @@ def test_right_is_cheaper_than_wrong_and_copies_travel(name):
 @given(cases(), st.sampled_from([0., .5, 1., 2., 3.7]), st.sampled_from([None, 0., .25, 1.]))
 def test_focal_is_torchvisions(case, gamma, alpha):
     z, y = case
-    close(FocalLoss(gamma, alpha=alpha)(z, y), sigmoid_focal_loss(z, y, -1 if alpha is None else alpha, gamma, "sum")/len(z), 1e-7)
+    theirs = sigmoid_focal_loss(z, y, -1 if alpha is None else alpha, gamma, "sum")/len(z)
+    close(FocalLoss(gamma, alpha=alpha)(z, y), theirs, 1e-7)
 
 
 @settings(max_examples=200, deadline=None)
@@ -109,23 +115,33 @@ def test_bce_is_torchs(case, smooth):
 
 
 @settings(max_examples=200, deadline=None)
-@given(cases(logits=st.sampled_from([-3., -1., 0., .5, 2.])), st.sampled_from([0., 1., 2.]), st.sampled_from([0., 4.]), st.sampled_from([0., .05, .4]))
+@given(
+    case=cases(logits=st.sampled_from([-3., -1., 0., .5, 2.])),
+    yes=st.sampled_from([0., 1., 2.]),
+    no=st.sampled_from([0., 4.]),
+    margin=st.sampled_from([0., .05, .4]),
+)
 def test_asymmetric_by_its_formula(case, yes, no, margin):
     def one(z, y):
         p = 1/(1 + exp(-z))
         q = max(p - margin, 0)
         return -(1 - p)**yes*log(p) if y else -q**no*log(1 - q)
     z, y = case
-    close(AsymmetricLoss(yes, no, margin)(z, y), sum(one(*o) for o in zip(z.flatten().tolist(), y.flatten().tolist()))/len(z), 1e-6)
+    total = sum(one(*o) for o in zip(z.flatten().tolist(), y.flatten().tolist()))
+    close(AsymmetricLoss(yes, no, margin)(z, y), total/len(z), 1e-6)
 
 
-@pytest.mark.parametrize("loss", [BCELoss(), BCELoss(.1), FocalLoss(), FocalLoss(1., alpha=.3, smooth=.1), AsymmetricLoss()])
+MIXABLE = [BCELoss(), BCELoss(.1), FocalLoss(), FocalLoss(1., alpha=.3, smooth=.1), AsymmetricLoss()]
+
+
+@pytest.mark.parametrize("loss", MIXABLE)
 @settings(max_examples=50, deadline=None)
 @given(case=cases(targets=st.sampled_from([0., .3, 1.])), share=st.floats(0, 1))
 def test_pointwise_losses_mix_as_targets_do(loss, case, share):
     z, y = case
     assert isinstance(loss, PointwiseLoss)
-    close(loss.per_sample(z, share*y + (1 - share)*y.flip(0)), share*loss.per_sample(z, y) + (1 - share)*loss.per_sample(z, y.flip(0)), 1e-6)
+    mixed = loss.per_sample(z, share*y + (1 - share)*y.flip(0))
+    close(mixed, share*loss.per_sample(z, y) + (1 - share)*loss.per_sample(z, y.flip(0)), 1e-6)
 
 
 @settings(max_examples=200, deadline=None)
@@ -133,17 +149,21 @@ def test_pointwise_losses_mix_as_targets_do(loss, case, share):
 def test_soft_f1_is_counting_with_probabilities(case):
     z, y = case
     p = z.sigmoid()
-    if (y.sum(1) > 0).all(): close(SoftF1Loss().per_sample(z, y), 1 - 2*(p*y).sum(1)/(p.sum(1) + y.sum(1)))
+    if (y.sum(1) > 0).all():
+        close(SoftF1Loss().per_sample(z, y), 1 - 2*(p*y).sum(1)/(p.sum(1) + y.sum(1)))
     there = y.sum(0) > 0
     f1 = (1 - 2*(p*y).sum(0)/(p.sum(0) + y.sum(0)))[there]
     close(SoftF1ClassLoss()(z, y), f1.mean() if len(f1) else 0.)
-    close(SoftF1ClassLoss("bce")(z, y), torch.cat([f1, torch.nn.functional.softplus(z, threshold=200).mean(0)[~there]]).mean())
+    bce = torch.nn.functional.softplus(z, threshold=200).mean(0)[~there]
+    close(SoftF1ClassLoss("bce")(z, y), torch.cat([f1, bce]).mean())
 
 
 def test_soft_f1_of_a_sample_without_labels_costs_one_and_teaches_nothing():
     z = torch.tensor([[0., 2.]], dtype=torch.float64, requires_grad=True)
-    value = SoftF1Loss()(z, torch.zeros(1, 2)); value.backward()
-    close(value, 1.); close(z.grad, torch.zeros(1, 2))
+    value = SoftF1Loss()(z, torch.zeros(1, 2))
+    value.backward()
+    close(value, 1.)
+    close(z.grad, torch.zeros(1, 2))
 
 
 def hardlog_by_hand(z, y):
@@ -151,7 +171,8 @@ def hardlog_by_hand(z, y):
     total = 0.
     for c in range(z.shape[1]):
         pairs = list(zip(z[:, c].tolist(), y[:, c].tolist()))
-        pos, neg = [o for o in pairs if o[1] > 0], sorted((o for o in pairs if o[1] == 0), reverse=True)
+        pos = [o for o in pairs if o[1] > 0]
+        neg = sorted((o for o in pairs if o[1] == 0), reverse=True)
         k = min(len(neg), len(pos) + max(2, len(neg)//2), 7*len(neg)//10 + 2)
         asked = torch.tensor(pos + neg[:k], dtype=torch.float64)
         total += torch.nn.functional.binary_cross_entropy_with_logits(asked[:, 0], asked[:, 1])
@@ -172,8 +193,18 @@ def test_hardlog_is_its_definition(case):
 
 # --- Lovász ---
 
-def jaccard_loss(wrong, t): return (len(wrong) / (sum(t) + sum(1 for i in wrong if not t[i]))) if wrong else 0.
-def f1_loss(wrong, t): j = 1 - jaccard_loss(wrong, t); return 1 - 2*j/(1 + j)
+def jaccard_loss(wrong, t):
+    "1 - TP/(TP + FP + FN), when the answers `wrong` are"
+    if not wrong:
+        return 0.
+    false = sum(1 for i in wrong if not t[i])
+    return len(wrong)/(sum(t) + false)
+
+
+def f1_loss(wrong, t):
+    "1 - F1, when the answers `wrong` are"
+    j = 1 - jaccard_loss(wrong, t)
+    return 1 - 2*j/(1 + j)
 
 
 def in_order(errors, t, order, loss):
@@ -192,21 +223,28 @@ def by_levels(errors, t, loss):
 @given(st.lists(st.tuples(st.sampled_from([0., .25, .5, 1., 1., 3.]), st.booleans()), min_size=1, max_size=5))
 def test_lovasz_is_the_extension(case):
     errors, t = [o[0] for o in case], [o[1] for o in case]
-    e, y = torch.tensor(errors, dtype=torch.float64)[:, None], torch.tensor(t, dtype=torch.float64)[:, None]
+    e, y = (torch.tensor(o, dtype=torch.float64)[:, None] for o in (errors, t))
     for of, loss in (("jaccard", jaccard_loss), ("f1", f1_loss)):
         w = lovasz_weights(e, y, of)
         assert (w >= -1e-12).all()
         close(w.sum(), 1.)
         close((e*w).sum(), by_levels(errors, t, loss))
-    close((e*lovasz_weights(e, y)).sum(), max(in_order(errors, t, o, jaccard_loss) for o in permutations(range(len(t)))))
+    dearest = max(in_order(errors, t, o, jaccard_loss) for o in permutations(range(len(t))))
+    close((e*lovasz_weights(e, y)).sum(), dearest)
 
 
 @settings(max_examples=150, deadline=None)
 @given(cases(rows=st.integers(1, 6), logits=st.sampled_from([-3., -1., 0., .5, .5, 1., 2.])))
 def test_lovasz_losses_are_their_sums(case):
     z, y = case
-    def column(z, y, loss): return by_levels([max(0., 1 - a*(2*b - 1)) for a, b in zip(z.tolist(), y.tolist())], y.tolist(), loss)
-    def both(z, y, loss): return (column(z, y, loss) + column(-z, 1 - y, loss))/2
+
+    def column(z, y, loss):
+        errors = [max(0., 1 - a*(2*b - 1)) for a, b in zip(z.tolist(), y.tolist())]
+        return by_levels(errors, y.tolist(), loss)
+
+    def both(z, y, loss):
+        return (column(z, y, loss) + column(-z, 1 - y, loss))/2
+
     columns = list(zip(z.T, y.T))
     close(get_loss("lovasz")(z, y), sum(both(*o, jaccard_loss) for o in columns)/len(columns))
     close(get_loss("f1_lovasz")(z, y), sum(both(*o, f1_loss) for o in columns)/len(columns))
@@ -236,8 +274,10 @@ def test_lovasz_meets_the_counted_loss_at_the_corners():
 def test_fractions_are_taken_or_refused_by_name(name):
     z, y = distinct(6, 4, 0)
     if name.split("(")[0] in BINARY or name == WINNER:
-        with pytest.raises(LearnError, match="takes targets of 0 and 1 only"): get_loss(name)(z, y*.7)
-    else: assert torch.isfinite(get_loss(name)(z, y*.7))
+        with pytest.raises(LearnError, match="takes targets of 0 and 1 only"):
+            get_loss(name)(z, y*.7)
+    else:
+        assert torch.isfinite(get_loss(name)(z, y*.7))
 
 
 # --- texts ---
@@ -248,7 +288,8 @@ def test_a_text_is_its_weighted_sum(terms):
     z, y = distinct(5, 3, 2)
     loss = get_loss(" + ".join(f"{w!r}*{k}" for w, k in terms))
     each = sum(w*get_loss(k).per_sample(z, y) for w, k in terms)
-    close(loss.per_sample(z, y), each); close(loss(z, y), each.mean())
+    close(loss.per_sample(z, y), each)
+    close(loss(z, y), each.mean())
     assert list(loss_terms(loss)) == [k for _, k in terms] and loss.weights == [w for w, _ in terms]
 
 
@@ -271,9 +312,18 @@ def test_wrong_texts_are_refused(text):
 
 
 @pytest.mark.parametrize("text, says", [
-    ("lovas", "did you mean 'lovasz'"), ("focal(gama=1)", "did you mean 'gamma'"), ("focal_f1(gamma=1)", "it has none"), ("focal + focal", "stands more than once"),
-    ("focal - bce", "weight first"), ("0*focal", "above 0"), ("focal(1)", "is no loss"), ("lovasz(over=batches)", "'batch' or 'classes'"), ("bce(smooth=2)", "1 or less"),
-    ("focal(alpha=[.1, 2])", "from 0 to 1"), ("", "write a name")])
+    ("lovas", "did you mean 'lovasz'"),
+    ("focal(gama=1)", "did you mean 'gamma'"),
+    ("focal_f1(gamma=1)", "it has none"),
+    ("focal + focal", "occurs more than once"),
+    ("focal - bce", "weight first"),
+    ("0*focal", "above 0"),
+    ("focal(1)", "is no loss"),
+    ("lovasz(over=batches)", "'batch' or 'classes'"),
+    ("bce(smooth=2)", "1 or less"),
+    ("focal(alpha=[.1, 2])", "from 0 to 1"),
+    ("", "write a name"),
+])
 def test_messages_name_the_cure(text, says):
     with pytest.raises(LearnError, match=says): get_loss(text)
 
@@ -289,11 +339,18 @@ def test_the_winners_total():
 
 
 def test_inputs_that_do_not_fit_are_named():
-    for z, y in ((torch.zeros(4, 28), torch.zeros(4, 1)), (torch.zeros(4), torch.zeros(4)), (torch.zeros(0, 28), torch.zeros(0, 28))):
-        with pytest.raises(LearnError, match="N x C"): BCELoss()(z, y)
+    for z, y in (((4, 28), (4, 1)), ((4,), (4,)), ((0, 28), (0, 28))):
+        with pytest.raises(LearnError, match="N x C"):
+            BCELoss()(torch.zeros(z), torch.zeros(y))
     for bad in (2., -1., float("nan")):
-        with pytest.raises(LearnError, match="targets from"): BCELoss()(torch.zeros(1, 2), torch.tensor([[0., bad]]))
-    for name in ALL: assert torch.isnan(get_loss(name)(torch.tensor([[float("nan")], [0.], [1.]]), torch.tensor([[0.], [0.], [1.]]))), name
+        with pytest.raises(LearnError, match="targets from"):
+            BCELoss()(torch.zeros(1, 2), torch.tensor([[0., bad]]))
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_nan_logits_give_a_nan_loss(name):
+    z = torch.tensor([[float("nan")], [0.], [1.]])
+    assert torch.isnan(get_loss(name)(z, torch.tensor([[0.], [0.], [1.]])))
 
 
 # --- fastai around it ---
@@ -306,7 +363,8 @@ def test_a_learner_trains_and_predicts(name, tmp_path):
     from fastai.data.load import DataLoader
     from fastai.learner import Learner
     g = torch.Generator().manual_seed(0)
-    x = torch.randn(64, 8, generator=g); y = (x[:, :3] > .5).float()
+    x = torch.randn(64, 8, generator=g)
+    y = (x[:, :3] > .5).float()
     data = list(zip(x, y))
     dls = DataLoaders(DataLoader(data, bs=16, shuffle=True, drop_last=True), DataLoader(data, bs=16), device="cpu")
     torch.manual_seed(0)
@@ -318,5 +376,7 @@ def test_a_learner_trains_and_predicts(name, tmp_path):
         probs, targs, decoded = learn.get_preds(with_decoded=True)
         assert ((probs >= 0) & (probs <= 1)).all() and (decoded == (probs > .5)).all()
         if name == WINNER:
-            with pytest.raises(LearnError, match="without mixup"): learn.fit(1, cbs=MixUp())
-        else: learn.fit(1, cbs=MixUp())
+            with pytest.raises(LearnError, match="without mixup"):
+                learn.fit(1, cbs=MixUp())
+        else:
+            learn.fit(1, cbs=MixUp())
