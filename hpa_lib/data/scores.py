@@ -50,7 +50,6 @@ def check_hot(
         cure = "one row per sample, one column per class"
         raise DecisionError(f"expected zeros and ones of shape {wanted}, got shape {h.shape}: {cure}")
 
-
     # Numbers: every one 0 or 1
     if h.dtype != bool:
         bad = (h != 0) & (h != 1)
