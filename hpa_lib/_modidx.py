@@ -467,6 +467,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                       'hpa_lib.decide.blend._check_rule': ('decide/blend.html#_check_rule', 'hpa_lib/decide/blend.py'),
                                       'hpa_lib.decide.blend._draw_f1': ('decide/blend.html#_draw_f1', 'hpa_lib/decide/blend.py'),
                                       'hpa_lib.decide.blend._fit_data': ('decide/blend.html#_fit_data', 'hpa_lib/decide/blend.py'),
+                                      'hpa_lib.decide.blend._fold_blends': ('decide/blend.html#_fold_blends', 'hpa_lib/decide/blend.py'),
                                       'hpa_lib.decide.blend._folds_by_id': ('decide/blend.html#_folds_by_id', 'hpa_lib/decide/blend.py'),
                                       'hpa_lib.decide.blend._found': ('decide/blend.html#_found', 'hpa_lib/decide/blend.py'),
                                       'hpa_lib.decide.blend._group_by_id': ('decide/blend.html#_group_by_id', 'hpa_lib/decide/blend.py'),

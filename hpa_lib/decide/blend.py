@@ -336,6 +336,17 @@ def blend_fitter(
     def fixed(tables, targs): return Blend(how=how, weights=dict.fromkeys(tables, 1.), classes=list(targs.columns))
     return fixed
 
+# %% ../../nbs/decide/64_blend.ipynb #c-fold-blends
+def _fold_blends(how:str|Callable, tables:Mapping[str,pd.DataFrame], y:pd.DataFrame, fold:np.ndarray) -> dict:
+    "A blend for each fold, fitted on the others; and `all`, fitted on everything"
+    fitter = blend_fitter(how)
+    blends = {}
+    for k in np.unique(fold).tolist():
+        others = fold != k
+        blends[k] = fitter({name: table[others] for name,table in tables.items()}, y[others])
+    blends['all'] = fitter(tables, y)
+    return blends
+
 # %% ../../nbs/decide/64_blend.ipynb #nested-blend
 def nested_blend(
     tables:Mapping[str,pd.DataFrame], # name -> out-of-fold probability table
@@ -354,20 +365,13 @@ def nested_blend(
     y = _targets(targs, first)
     fold = _folds_by_id(folds, first.index)
 
-    # Weights: for each fold from the others, and from all
-    fitter = blend_fitter(how)
-    blends = {}
-    for k in np.unique(fold).tolist():
-        others = fold != k
-        blends[k] = fitter({name: table[others] for name,table in tables.items()}, y[others])
-    whole = fitter(tables, y)
-
-    # Thresholds: for each fold from the others
+    # Weights and thresholds of each fold, from the others
+    blends = _fold_blends(how, tables, y, fold)
     probs = y.astype(float)
     hard = y.astype(bool)
-    for k,found in blends.items():
+    for k in np.unique(fold).tolist():
         held, others = fold == k, fold != k
-        blended = found.apply(tables)[first.columns]              # on all rows: ranks look at no label
+        blended = blends[k].apply(tables)[first.columns]          # on all rows: ranks look at no label
         thresh = fit(blended[others].to_numpy(), check_hot(y[others]))
         probs[held] = blended[held]
         hard[held] = apply_thresholds(blended[held], thresh, fallback, cap)
@@ -376,7 +380,7 @@ def nested_blend(
         per_class=pd.Series(f1_per_class(y, hard), first.columns),
         probs=probs,
         hard=hard,
-        blends=blends | {'all': whole},
+        blends=blends,
     )
 
 # %% ../../nbs/decide/64_blend.ipynb #c-cd2ba5d3
