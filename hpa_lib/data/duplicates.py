@@ -10,8 +10,10 @@ __all__ = ['TWIN_RULES', 'thumbnail', 'perceptual_hash', 'hash_pictures', 'Rule'
 # %% ../../nbs/data/24_duplicates.ipynb #c-b270dad2
 import csv
 import os
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from itertools import combinations
 from pathlib import Path
 from threading import Lock
 from typing import NamedTuple
@@ -42,63 +44,106 @@ def perceptual_hash(
 ) -> int|None: # 64 bits as a whole number; None: all of one value, nothing to recognise
     "The bits of `imagehash.phash`, first bit highest"
     from imagehash import phash
-    if (thumb := np.asarray(thumb)).min() == thumb.max(): return None
-    return int.from_bytes(np.packbits(phash(Image.fromarray(thumb)).hash).tobytes(), 'big')
+    thumb = np.asarray(thumb)
+    if thumb.min() == thumb.max(): return None
+    bits = phash(Image.fromarray(thumb)).hash
+    return int.from_bytes(np.packbits(bits).tobytes(), 'big')
 
 # %% ../../nbs/data/24_duplicates.ipynb #c-55d43fe6
-def _luma(planes):
+_COLOURS = ('red', 'green', 'blue')                              # the channels that luma is mixed of
+
+def _luma(planes:list) -> np.ndarray|None:
     "Brightness of red, green and blue as Pillow mixes it; None where one is absent"
     if any(p is None for p in planes): return None
-    if len({p.shape for p in planes}) > 1: raise DataError(f"luma needs channels of one size, not {few(p.shape for p in planes)}; leave 'luma' out of the channels")
+    shapes = {p.shape for p in planes}
+    if len(shapes) > 1:
+        cure = "leave 'luma' out of the channels"
+        raise DataError(f"luma needs channels of one size, not {few(p.shape for p in planes)}; {cure}")
     return np.array(Image.merge('RGB', [Image.fromarray(p) for p in planes]).convert('L'))
 
-def _hash_row(planes, channels):
-    "Hashes and thumbnails of a sample's planes, given by channel"
-    if 'luma' in channels: planes = planes | dict(luma=_luma([planes[c] for c in ('red', 'green', 'blue')]))
-    thumbs = [np.zeros((32, 32), np.uint8) if planes[c] is None else thumbnail(planes[c]) for c in channels]
-    return [perceptual_hash(t) for t in thumbs], np.stack(thumbs).tobytes(), None
+def _hash_row(planes:dict, channels:Sequence[str]) -> tuple[list,bytes|None,str|None]:
+    "Hashes and thumbnails of a sample's planes, given by channel, and no error"
+    if 'luma' in channels: planes = planes | dict(luma=_luma([planes[c] for c in _COLOURS]))
+    blank = np.zeros((32, 32), np.uint8)
+    thumbs = [blank if planes[c] is None else thumbnail(planes[c]) for c in channels]
+    return [perceptual_hash(o) for o in thumbs], np.stack(thumbs).tobytes(), None
 
-def _depths(samples, depth):
+def _no_row(channels:Sequence[str], error:object) -> tuple[list,bytes|None,str|None]:
+    "In place of hashes and thumbnails, the error"
+    return [None]*len(channels), None, str(error)
+
+def _depths(samples:pd.DataFrame, depth:str) -> list[str]:
     "The depth of each row: its own, where sources of one table differ, else the common one"
     return samples.depth.fillna(depth).tolist() if 'depth' in samples else [depth]*len(samples)
 
-def _row_of(pictures, channels, depth):
-    "A function that hashes row `i`, or hands back its error"
-    asked = [c for c in channels if c != 'luma'] + [c for c in ('red', 'green', 'blue') if 'luma' in channels and c not in channels]
-    known = pictures.channels if isinstance(pictures, Store) else sample_channels(pictures)
-    lacking = [c for c in asked if c not in known]
-    if lacking or not asked: raise DataError(f"no channel {few(lacking, show=str)} to hash, there are {few(known, show=str)}; pass channels=")
-    def packed(i):
-        if not pictures.ok[i]: return [None]*len(channels), None, str(pictures.samples.error[i])
-        return _hash_row(dict(zip(known, pictures[i])), channels)
-    refs = None if isinstance(pictures, Store) else pictures[asked].to_dict('records')
-    bits = None if refs is None else _depths(pictures, depth)
-    def original(i):
-        try: return _hash_row({c: None if pd.isna(r) else read_plane(r, c, bits[i]) for c,r in refs[i].items()}, channels)
-        except ValueError as e: return [None]*len(channels), None, str(e)
-    return packed if refs is None else original
+# %% ../../nbs/data/24_duplicates.ipynb #c-row-of
+def _to_read(channels:Sequence[str], known:Sequence[str]) -> list[str]:
+    "The channels that hashes are made from; raises `DataError` where one is lacking"
+    read = [c for c in channels if c != 'luma']
+    if 'luma' in channels: read += [c for c in _COLOURS if c not in channels]
+    lacking = [c for c in read if c not in known]
+    if lacking or not read:
+        what = f"no channel {few(lacking, show=str)} to hash, there are {few(known, show=str)}"
+        raise DataError(f"{what}; pass channels=")
+    return read
+
+def _row_of_store(store:Store, channels:Sequence[str]) -> Callable:
+    "A function that hashes packed sample `i`, or hands back its error"
+    known = store.channels
+    _to_read(channels, known)
+    def row(i):
+        if not store.ok[i]: return _no_row(channels, store.samples.error[i])
+        return _hash_row(dict(zip(known, store[i])), channels)
+    return row
+
+def _row_of_files(samples:pd.DataFrame, channels:Sequence[str], depth:str) -> Callable:
+    "A function that reads and hashes sample `i`, or hands back its error"
+    read = _to_read(channels, sample_channels(samples))
+    files = samples[read].to_dict('records')
+    depths = _depths(samples, depth)
+    def row(i):
+        try:
+            planes = {c: None if pd.isna(file) else read_plane(file, c, depths[i]) for c,file in files[i].items()}
+            return _hash_row(planes, channels)
+        except ValueError as e: return _no_row(channels, e)
+    return row
+
+def _map_threads(f:Callable, items:Sequence, workers:int|None, progress:bool) -> list:
+    "`f` of each item, in order, by several threads"
+    with ThreadPoolExecutor(workers or min(os.cpu_count() or 1, 16)) as pool:
+        found = pool.map(f, items)
+        if progress: found = progress_bar(found, total=len(items), leave=False)
+        return list(found)
 
 # %% ../../nbs/data/24_duplicates.ipynb #hash-pictures
 def hash_pictures(
     pictures:pd.DataFrame|Store, # a samples table: original planes are read; a store: the packed ones
-    channels:Sequence[str]|None=None, # channels to hash, "luma" for the brightness of red, green and blue; None: all there are
+    channels:Sequence[str]|None=None, # to hash; "luma": the brightness of red, green and blue; None: all there are
     depth:str='16', # for a samples table: bits in use of a 16-bit picture, see `images`
-    workers:int|None=None, # threads that read pictures; None: one a processor, at most 16
+    workers:int|None=None, # threads that read pictures; None: one per processor, at most 16
     progress:bool=True, # show a bar
-) -> pd.DataFrame: # the hash table: id, source, is_test, status, error, picture, one column a channel (UInt64), thumbs
+) -> pd.DataFrame: # hash table: id, source, is_test, status, error, picture, one column per channel (UInt64), thumbs
     "Hash every sample; unreadable ones keep their row, with status and error; raises `DataError` if all are"
+    # What to read
     packed = isinstance(pictures, Store)
     samples = pictures.samples if packed else pictures
     channels = tuple(channels or (pictures.channels if packed else sample_channels(samples)))
-    row, n = _row_of(pictures, channels, depth), len(samples)
-    with ThreadPoolExecutor(workers or min(os.cpu_count() or 1, 16)) as pool:
-        rows = pool.map(row, range(n))
-        hashes, thumbs, errors = zip(*(progress_bar(rows, total=n, leave=False) if progress else rows)) if n else ((), (), ())
-    if None not in errors: raise DataError(f"none of the {n} samples could be read" + (f"; the first said: {errors[0]}" if n else "; give a table with rows"))
+    row = _row_of_store(pictures, channels) if packed else _row_of_files(samples, channels, depth)
+
+    # Hashes
+    n = len(samples)
+    if not n: raise DataError("none of the 0 samples could be read; give a table with rows")
+    hashes, thumbs, errors = zip(*_map_threads(row, range(n), workers, progress))
+    if None not in errors: raise DataError(f"none of the {n} samples could be read; the first said: {errors[0]}")
+
+    # The table
     out = samples[['id', 'source', 'is_test']].reset_index(drop=True)
-    out['status'], out['error'] = ['error' if e else 'ok' for e in errors], errors
+    out['status'] = ['error' if e else 'ok' for e in errors]
+    out['error'] = errors
     out['picture'] = f'packed {pictures.size}' if packed else 'original'
-    return out.assign(**{c: pd.array([h[k] for h in hashes], 'UInt64') for k,c in enumerate(channels)}, thumbs=thumbs)
+    for c,values in zip(channels, zip(*hashes)): out[c] = pd.array(values, 'UInt64')
+    out['thumbs'] = thumbs
+    return out
 
 # %% ../../nbs/data/24_duplicates.ipynb #rule
 class Rule(NamedTuple):
@@ -114,67 +159,105 @@ TWIN_RULES = {
     'densenet121': Rule(dict(luma=4)),
 }
 
+# %% ../../nbs/data/24_duplicates.ipynb #c-is-radius
+def _is_radius(x:object) -> bool:
+    "Is it a whole number of bits?"
+    return isinstance(x, (int, np.integer)) and not isinstance(x, bool) and 0 <= x <= 64
+
 # %% ../../nbs/data/24_duplicates.ipynb #get-rule
 def get_rule(
     rule:str|Mapping|Rule, # a name in `TWIN_RULES`, or {channel: bits that may differ}, or a Rule
 ) -> Rule: # the rule
     "A rule by its name or its radii; raises `DataError` for one that makes no sense"
     if isinstance(rule, str):
-        if rule not in TWIN_RULES: raise DataError(f"no rule is called {rule!r}: give {{channel: bits}}, or {near(rule, TWIN_RULES)}")
+        if rule not in TWIN_RULES:
+            raise DataError(f"no rule is called {rule!r}: give {{channel: bits}}, or {near(rule, TWIN_RULES)}")
         return TWIN_RULES[rule]
     rule = rule if isinstance(rule, Rule) else Rule(dict(rule))
-    bad = {c: r for c,r in rule.radius.items() if isinstance(r, bool) or not isinstance(r, (int, np.integer)) or not 0 <= r <= 64}
-    if bad or not rule.radius: raise DataError(f"radius {bad or rule.radius}: give every channel a whole number of bits, 0 to 64")
-    if rule.score is not None and not -1 <= rule.score <= 1: raise DataError(f"score {rule.score}: a correlation lies between -1 and 1")
+
+    # Bits, and the score
+    bad = {c: r for c,r in rule.radius.items() if not _is_radius(r)}
+    if bad or not rule.radius:
+        raise DataError(f"radius {bad or rule.radius}: give every channel a whole number of bits, 0 to 64")
+    if rule.score is not None and not -1 <= rule.score <= 1:
+        raise DataError(f"score {rule.score}: a correlation lies between -1 and 1")
     return rule
 
 # %% ../../nbs/data/24_duplicates.ipynb #c-ec9cb48a
-def _channels(hashes):
+def _channels(hashes:pd.DataFrame) -> list[str]:
     "The channels of a hash table; raises `DataError` where it is none"
     cols = list(hashes.columns)
-    if 'picture' not in cols or 'thumbs' not in cols or 'id' not in cols: raise DataError(f"not a hash table, its columns are {few(cols)}: make one with `hash_pictures`")
-    if hashes.id.duplicated().any(): raise DataError(f"ids that stand twice: {few(hashes.id[hashes.id.duplicated()].unique())}; give one source's ids a prefix")
+    if not {'id', 'picture', 'thumbs'} <= set(cols):
+        raise DataError(f"not a hash table, its columns are {few(cols)}: make one with `hash_pictures`")
+    twice = hashes.id[hashes.id.duplicated()].unique()
+    if len(twice): raise DataError(f"ids that occur twice: {few(twice)}; give one source's ids a prefix")
     return cols[cols.index('picture') + 1:cols.index('thumbs')]
 
-def _missing(hashes, rule):
+def _missing(hashes:pd.DataFrame, rule:Rule) -> pd.DataFrame:
     "N x K: where a channel of the rule has no hash"
-    lacking = [c for c in rule.radius if c not in _channels(hashes)]
-    if lacking: raise DataError(f"the hash table has no channel {few(lacking, show=str)}, which the rule needs; hash with channels=(..., {lacking[0]!r}), or give a rule of your own, {{channel: bits}}")
+    have = _channels(hashes)
+    lacking = [c for c in rule.radius if c not in have]
+    if lacking:
+        what = f"the hash table has no channel {few(lacking, show=str)}, which the rule needs"
+        cure = f"hash with channels=(..., {lacking[0]!r}), or give a rule of your own, {{channel: bits}}"
+        raise DataError(f"{what}; {cure}")
     return hashes[list(rule.radius)].isna()
 
 # %% ../../nbs/data/24_duplicates.ipynb #unjudged
 def unjudged(
     hashes:pd.DataFrame, # a hash table
     rule:str|Mapping|Rule='verified', # see `TWIN_RULES`
-) -> pd.DataFrame: # id, why; one row a sample that cannot be judged under the rule
+) -> pd.DataFrame: # id, why; one row per sample that cannot be judged under the rule
     "Samples about which a rule can say nothing"
     gaps = _missing(hashes, get_rule(rule))
     gaps = gaps[gaps.any(axis=1)]
-    why = [hashes.error[i] if hashes.status[i] != 'ok' else f"flat or absent: {', '.join(gaps.columns[o])}" for i,o in zip(gaps.index, gaps.to_numpy())]
+    why = []
+    for i,gap in zip(gaps.index, gaps.to_numpy()):
+        unreadable = hashes.status[i] != 'ok'
+        why.append(hashes.error[i] if unreadable else f"flat or absent: {', '.join(gaps.columns[gap])}")
     return pd.DataFrame(dict(id=hashes.id[gaps.index].to_numpy(), why=why))
 
 # %% ../../nbs/data/24_duplicates.ipynb #c-54ff4cb4
 class _Tally:
     "Counts pairs over all threads; raises `DataError` above the limit"
-    def __init__(self, hashes, radii, most): self.hashes, self.radii, self.most, self.n, self.lock = hashes, radii, most, 0, Lock()
-    def add(self, n):
+    def __init__(self, hashes:np.ndarray, radii:Sequence[int], most:int):
+        self.hashes, self.radii, self.most = hashes, radii, most
+        self.n = 0
+        self.lock = Lock()
+    def add(self, n:int):
         with self.lock: self.n += n
         if self.n <= self.most: return
         count = np.unique(self.hashes, axis=0, return_counts=True)[1].max()
-        raise DataError(f"more than {self.most:,} pairs within {list(self.radii)} bits among {len(self.hashes):,} rows, and the commonest hash stands in {count:,} of them; "
-                             "take a smaller radius, look at the pictures of that hash, or pass a larger `most`")
+        what = f"more than {self.most:,} pairs within {list(self.radii)} bits among {len(self.hashes):,} rows"
+        why = f"the commonest hash stands in {count:,} of them"
+        cure = "take a smaller radius, look at the pictures of that hash, or pass a larger `most`"
+        raise DataError(f"{what}, and {why}; {cure}")
 
-def _near_rows(a, b, radii, lo, hi, tally, tile=4096):
-    "Pairs i < j of rows lo ... hi of `a` with rows of `b`, within the radius in every channel"
-    first, *rest = np.argsort(radii, kind='stable')
-    left, right, found = np.ascontiguousarray(a[lo:hi,first])[:,None], np.ascontiguousarray(b[:,first]), []
-    xor, near = np.empty((hi - lo, tile), np.uint64), np.empty((hi - lo, tile), bool)
+def _near_rows(
+    a:np.ndarray, # N x K, uint64: hashes of the earlier picture of a pair
+    b:np.ndarray, # N x K: of the later one
+    radii:Sequence[int], # K
+    rows:range, # rows of `a`
+    tally:_Tally, # counts what is found
+    tile:int=4096, # rows of `b` at a time
+) -> tuple[np.ndarray,np.ndarray]: # i and j of the pairs, in order
+    "Pairs i < j of some rows of `a` with rows of `b`, within the radius in every channel"
+    first, *rest = np.argsort(radii, kind='stable')               # the most selective channel first
+    lo, hi = rows.start, rows.stop
+    left = np.ascontiguousarray(a[lo:hi,first])[:,None]
+    right = np.ascontiguousarray(b[:,first])
+    xor = np.empty((hi - lo, tile), np.uint64)
+    close = np.empty((hi - lo, tile), bool)
+    found = []
     for at in range(lo + 1, len(b), tile):
+        # Near in the most selective channel
         w = min(tile, len(b) - at)
         np.bitwise_xor(left, right[at:at + w], out=xor[:,:w])
-        np.less_equal(np.bitwise_count(xor[:,:w]), radii[first], out=near[:,:w])
-        flat = np.flatnonzero(near[:,:w])
+        np.less_equal(np.bitwise_count(xor[:,:w]), radii[first], out=close[:,:w])
+        flat = np.flatnonzero(close[:,:w])
         i, j = flat//w + lo, flat%w + at
+
+        # Near in the others, and each pair once
         for k in rest:
             keep = np.bitwise_count(a[i,k] ^ b[j,k]) <= radii[k]
             i, j = i[keep], j[keep]
@@ -186,49 +269,69 @@ def _near_rows(a, b, radii, lo, hi, tally, tile=4096):
     return i[order], j[order]
 
 # %% ../../nbs/data/24_duplicates.ipynb #c-2cc5b82a
-def _search(a, b, radii, tally, check, workers, progress, rows=64):
-    "What `check(i, j)` makes of the near pairs, block after block"
-    def block(lo): return check(*_near_rows(a, b, radii, lo, min(lo + rows, len(a)), tally))
-    blocks = range(0, len(a) - 1, rows)
-    with ThreadPoolExecutor(workers or min(os.cpu_count() or 1, 16)) as pool:
-        found = pool.map(block, blocks)
-        return list(progress_bar(found, total=len(blocks), leave=False) if progress else found)
+def _search(
+    a:np.ndarray, # N x K, uint64: hashes of the earlier picture of a pair
+    b:np.ndarray, # N x K: of the later one
+    radii:Sequence[int], # K
+    most:int, # pairs; more of them raise
+    check:Callable, # (i, j) -> arrays with one entry for each pair that stays
+    workers:int|None, # threads
+    progress:bool, # show a bar
+    size:int=64, # rows of a block
+) -> list[tuple]: # of each block, what `check` made of it
+    "What `check` makes of the near pairs, block after block"
+    tally = _Tally(a, radii, most)
+    blocks = [range(lo, min(lo + size, len(a))) for lo in range(0, len(a) - 1, size)]
+    def look(rows): return check(*_near_rows(a, b, radii, rows, tally))
+    return _map_threads(look, blocks, workers, progress)
 
 # %% ../../nbs/data/24_duplicates.ipynb #near-pairs
 def near_pairs(
     hashes:np.ndarray, # N x K, uint64
     radii:Sequence[int], # K, bits that may differ, 0 to 64
-    others:np.ndarray|None=None, # N x K: hashes that the later row of a pair has instead, for example of turned pictures; None: the same
+    others:np.ndarray|None=None, # N x K: other hashes of the later row of a pair, as of turned pictures; None: the same
     most:int=10_000_000, # pairs; more of them raise
-    workers:int|None=None, # threads; None: one a processor, at most 16
+    workers:int|None=None, # threads; None: one per processor, at most 16
     progress:bool=False, # show a bar
 ) -> tuple[np.ndarray, np.ndarray]: # rows i and rows j of all pairs, i < j, in order
     "All pairs of rows within a radius in every column, exactly; raises `DataError` if they are more than `most`"
-    a, b = (np.asarray(o, dtype=np.uint64) for o in (hashes, hashes if others is None else others))
-    if a.ndim != 2 or a.shape != b.shape or a.shape[1] != len(radii) or not len(radii): raise DataError(f"hashes of shape {a.shape} and {b.shape} for {len(radii)} radii: expected N x K twice, and K of them")
-    found = _search(a, b, radii, _Tally(a, radii, most), lambda i, j: (i, j), workers, progress)
+    a = np.asarray(hashes, dtype=np.uint64)
+    b = np.asarray(hashes if others is None else others, dtype=np.uint64)
+    if a.ndim != 2 or a.shape != b.shape or a.shape[1] != len(radii) or not len(radii):
+        what = f"hashes of shape {a.shape} and {b.shape} for {len(radii)} radii"
+        raise DataError(f"{what}: expected N x K twice, and K of them")
+    def both(i, j): return i, j
+    found = _search(a, b, radii, most, both, workers, progress)
     if not found: return np.zeros(0, np.int64), np.zeros(0, np.int64)
     return tuple(np.concatenate(o) for o in zip(*found))
 
 # %% ../../nbs/data/24_duplicates.ipynb #c-15e43595
-def _detail(x, sigma=1.5):
+def _detail(x:np.ndarray, sigma:float=1.5) -> np.ndarray:
     "Square pictures less their own blur"
     blur = gaussian_filter1d(np.eye(x.shape[-1], dtype=np.float32), sigma, axis=0)
     return x - blur @ x @ blur.T
 
-def _correlation(a, b, y, x):
+def _correlation(a:np.ndarray, b:np.ndarray, y:int, x:int) -> np.ndarray:
     "Mean over channels of the correlation of `a` with `b` moved by (y, x), where they overlap; 0 for a flat overlap"
+    # Where they overlap
     s = a.shape[-1]
     a = a[...,max(y, 0):s + min(y, 0),max(x, 0):s + min(x, 0)]
     b = b[...,max(-y, 0):s + min(-y, 0),max(-x, 0):s + min(-x, 0)]
-    ab, aa, bb = (np.einsum('ncyx,ncyx->nc', p, q) for p,q in ((a, b), (a, a), (b, b)))
-    return np.where(aa*bb > 1e-4, ab / np.sqrt(np.maximum(aa*bb, 1e-4)), 0).mean(1)
 
-def _peak(maps):
+    # Per channel, then the mean
+    ab, aa, bb = (np.einsum('ncyx,ncyx->nc', p, q) for p,q in ((a, b), (a, a), (b, b)))
+    textured = aa*bb > 1e-4
+    return np.where(textured, ab / np.sqrt(np.maximum(aa*bb, 1e-4)), 0).mean(1)
+
+def _peak(maps:np.ndarray) -> np.ndarray:
     "Height of the peak of n x k x k correlations, between the grid's points"
+    # On the grid
     n, k, _ = maps.shape
-    rows, (y, x) = np.arange(n), np.divmod(maps.reshape(n, -1).argmax(1), k)
+    rows = np.arange(n)
+    y, x = np.divmod(maps.reshape(n, -1).argmax(1), k)
     top = maps[rows,y,x]
+
+    # A parabola through it and its neighbours, along each axis
     height = top.copy()
     for at,dy,dx in ((y, 1, 0), (x, 0, 1)):
         low, high = (maps[rows,(y + s*dy).clip(0, k - 1),(x + s*dx).clip(0, k - 1)] for s in (-1, 1))
@@ -246,37 +349,71 @@ def match_score(
     "Correlation of the detail of two pictures at their best common shift, mean over the channels"
     a, b = (_detail(np.asarray(o, dtype=np.float32)) for o in (a, b))
     span = range(-shift, shift + 1)
-    return _peak(np.stack([np.stack([_correlation(a, b, y, x) for x in span], -1) for y in span], -2))
+    lines = [np.stack([_correlation(a, b, y, x) for x in span], axis=-1) for y in span]
+    return _peak(np.stack(lines, axis=-2))
 
 # %% ../../nbs/data/24_duplicates.ipynb #c-981b1cec
-def _turn(x, k):
+def _turn(x:np.ndarray, k:int) -> np.ndarray:
     "View `k` of square pictures, as `augment.dihedral` numbers them"
     x = np.rot90(x, k % 4, (-2, -1))
     return x[...,::-1] if k > 3 else x
 
-def _unpack_thumbs(hashes, channels):
+def _unpack_thumbs(hashes:pd.DataFrame, channels:Sequence[str]) -> np.ndarray:
     "N x C x 32 x 32 of the channels named"
     have = _channels(hashes)
-    return np.frombuffer(b''.join(hashes.thumbs), np.uint8).reshape(len(hashes), len(have), 32, 32)[:,[have.index(c) for c in channels]]
+    thumbs = np.frombuffer(b''.join(hashes.thumbs), np.uint8).reshape(len(hashes), len(have), 32, 32)
+    return thumbs[:,[have.index(c) for c in channels]]
 
-def _verify(thumbs, turned, least, i, j, chunk=32):
+def _hash_thumbs(thumbs:np.ndarray) -> np.ndarray:
+    "N x C, uint64, from thumbnails N x C x 32 x 32"
+    bits = [[perceptual_hash(np.ascontiguousarray(o)) for o in of_sample] for of_sample in thumbs]
+    return np.array(bits, dtype=np.uint64).reshape(thumbs.shape[:2])
+
+def _verify(
+    thumbs:np.ndarray, # N x C x 32 x 32
+    turned:np.ndarray, # the same of the later picture of a pair
+    least:float, # match score that is asked for
+    i:np.ndarray, # rows of the earlier picture
+    j:np.ndarray, # rows of the later one
+    chunk:int=32, # pairs at a time
+) -> tuple[np.ndarray,np.ndarray,np.ndarray]: # i, j and score of the pairs that match
     "Pairs whose thumbnails match, and how well"
-    score = np.concatenate([match_score(thumbs[i[k:k + chunk]], turned[j[k:k + chunk]]) for k in range(0, len(i), chunk)] or [np.zeros(0)])
-    return i[score >= least], j[score >= least], score[score >= least]
+    chunks = [slice(at, at + chunk) for at in range(0, len(i), chunk)]
+    scores = [match_score(thumbs[i[o]], turned[j[o]]) for o in chunks]
+    score = np.concatenate(scores or [np.zeros(0)])
+    keep = score >= least
+    return i[keep], j[keep], score[keep]
 
 # %% ../../nbs/data/24_duplicates.ipynb #c-d5517092
-def _twins(hashes, rule, k, most, workers, progress):
-    "i, j, score of all pairs, the second picture of each turned to view `k`"
+def _twins(hashes:pd.DataFrame, rule:Rule, k:int, most:int, workers:int|None, progress:bool) -> pd.DataFrame:
+    "i, j, score of all pairs, the second picture of each turned to view `k`; and their bits in each channel"
     names, radii = list(rule.radius), list(rule.radius.values())
+
+    # Hashes, and thumbnails where they are looked at
     a = b = hashes[names].to_numpy(np.uint64)
     thumbs = _unpack_thumbs(hashes, names) if k or rule.score is not None else None
-    turned = _turn(thumbs, k) if k else thumbs
-    if k: b = np.array([[perceptual_hash(np.ascontiguousarray(t)) for t in o] for o in turned], dtype=np.uint64).reshape(a.shape)
-    def check(i, j): return (i, j, np.full(len(i), np.nan)) if rule.score is None else _verify(thumbs, turned, rule.score, i, j)
-    found = _search(a, b, radii, _Tally(a, radii, most), check, workers, progress)
+    turned = thumbs
+    if k:
+        turned = _turn(thumbs, k)
+        b = _hash_thumbs(turned)
+
+    # Pairs
+    def check(i, j):
+        if rule.score is None: return i, j, np.full(len(i), np.nan)
+        return _verify(thumbs, turned, rule.score, i, j)
+    found = _search(a, b, radii, most, check, workers, progress)
     i, j, score = (np.concatenate(o) for o in zip(*found)) if found else np.zeros((3, 0))
     i, j = i.astype(np.int64), j.astype(np.int64)
-    return pd.DataFrame(dict(i=i, j=j, score=score, turn=k)).assign(**{c: np.bitwise_count(a[i,n] ^ b[j,n]) for n,c in enumerate(names)})
+    bits = {c: np.bitwise_count(a[i,n] ^ b[j,n]) for n,c in enumerate(names)}
+    return pd.DataFrame(dict(i=i, j=j, score=score, turn=k)).assign(**bits)
+
+def _side_by_side(samples:pd.DataFrame, columns:Sequence[str], i:np.ndarray, j:np.ndarray) -> pd.DataFrame:
+    "Columns of both samples of each pair: id_a, id_b, ..."
+    out = {}
+    for c in columns:
+        values = samples[c].to_numpy()
+        out[f'{c}_a'], out[f'{c}_b'] = values[i], values[j]
+    return pd.DataFrame(out)
 
 # %% ../../nbs/data/24_duplicates.ipynb #find-twins-2
 def find_twins(
@@ -284,40 +421,66 @@ def find_twins(
     rule:str|Mapping|Rule='verified', # see `TWIN_RULES`; or {channel: bits that may differ}
     dihedral:bool=False, # also find turned and mirrored copies; eight times the work
     most:int=10_000_000, # pairs within the radius; more of them raise
-    workers:int|None=None, # threads; None: one a processor, at most 16
+    workers:int|None=None, # threads; None: one per processor, at most 16
     progress:bool=False, # show a bar
 ) -> pd.DataFrame: # id_a, id_b; bits that differ in each channel of the rule; score; turn; source and is_test of both
     "All pairs that a rule takes for one field of view; warns of rows that it cannot judge"
     rule = get_rule(rule)
+    channels = list(rule.radius)
     hashes = hashes.reset_index(drop=True)
+
+    # Rows that can be judged
     mute = _missing(hashes, rule).any(axis=1)
     if mute.any():
-        import warnings
-        warnings.warn(f"{mute.sum()} of {len(hashes)} samples cannot be judged, for want of a hash in {', '.join(rule.radius)}: {few(hashes.id[mute], 3)}; `unjudged` tells why", stacklevel=2)
+        what = f"{mute.sum()} of {len(hashes)} samples cannot be judged, for want of a hash in {', '.join(channels)}"
+        warnings.warn(f"{what}: {few(hashes.id[mute], 3)}; `unjudged` tells why", stacklevel=2)
     able = hashes[~mute].reset_index(drop=True)
-    pairs = pd.concat([_twins(able, rule, k, most, workers, progress) for k in (range(8) if dihedral else [0])], ignore_index=True)
-    pairs = pairs.assign(bits=pairs[list(rule.radius)].astype(int).sum(axis=1)).sort_values(['i', 'j', 'bits', 'turn']).drop_duplicates(['i', 'j'])
-    sides = {f'{c}_{s}': able[c].to_numpy()[pairs[k]] for c in ('id', 'source', 'is_test') for s,k in (('a', 'i'), ('b', 'j'))}
-    out = pd.DataFrame(sides).assign(**{c: pairs[c].to_numpy() for c in (*rule.radius, 'score', 'turn')})
-    return out[['id_a', 'id_b', *rule.radius, 'score', 'turn', 'source_a', 'source_b', 'is_test_a', 'is_test_b']]
+
+    # All pairs, each in its nearest view
+    views = range(8) if dihedral else [0]
+    pairs = pd.concat([_twins(able, rule, k, most, workers, progress) for k in views], ignore_index=True)
+    pairs['bits'] = pairs[channels].astype(int).sum(axis=1)
+    pairs = pairs.sort_values(['i', 'j', 'bits', 'turn']).drop_duplicates(['i', 'j'], ignore_index=True)
+
+    # By their names
+    sides = _side_by_side(able, ('id', 'source', 'is_test'), pairs.i.to_numpy(), pairs.j.to_numpy())
+    facts = [*channels, 'score', 'turn']
+    return pd.concat([sides[['id_a', 'id_b']], pairs[facts], sides.drop(columns=['id_a', 'id_b'])], axis=1)
+
+# %% ../../nbs/data/24_duplicates.ipynb #c-check-pairs
+def _check_pairs(ids:pd.Series, pairs:pd.DataFrame) -> None:
+    "Raises `DataError` unless every id occurs once in the table, and pairs name no other"
+    twice = ids[ids.duplicated()].unique()
+    if len(twice): raise DataError(f"ids that occur twice: {few(twice)}; run `check_samples`")
+    ends = pd.concat([pairs.id_a, pairs.id_b], ignore_index=True).astype(object)
+    lost = ends[~ends.isin(ids)].unique()
+    if len(lost):
+        cure = "put all sources in one table with `join_samples` first"
+        raise DataError(f"pairs with ids that are not in the samples table: {few(lost)}; {cure}")
 
 # %% ../../nbs/data/24_duplicates.ipynb #add-twins
 def add_twins(
     samples:pd.DataFrame, # a samples table
     pairs:pd.DataFrame, # id_a, id_b, as `find_twins` or `read_pairs` gives
 ) -> pd.DataFrame: # the same rows in the same order, with `twin` and `group` united
-    "Tie twins together, so that no fold can part them; every row stays; raises `DataError` for an id that is not in the table"
-    if samples.id.duplicated().any(): raise DataError(f"ids that stand twice: {few(samples.id[samples.id.duplicated()].unique())}; run `check_samples`")
-    ends = pd.concat([pairs.id_a, pairs.id_b], ignore_index=True).astype(object)
-    lost = ends[~ends.isin(samples.id)].unique()
-    if len(lost): raise DataError(f"pairs with ids that are not in the samples table: {few(lost)}; put all sources in one table with `join_samples` first")
-    old = samples.twin if 'twin' in samples else pd.Series(None, samples.index, dtype=object)
-    a, b = (pd.concat([x.astype(object), y.astype(object)]) for x,y in ((pairs.id_a, samples.id[old.notna()]), (pairs.id_b, old.dropna())))
-    code, names = pd.factorize(pd.concat([samples.id.astype(object), a, b]))
-    n, m = len(samples), len(a)
-    _, part = connected_components(coo_array((np.ones(m), (code[n:n + m], code[n + m:])), shape=(len(names),)*2), directed=False)
-    party = samples.id.astype(object).groupby(part[code[:n]])
-    twin = party.transform('min').where(party.transform('size') > 1, old.astype(object))
+    "Tie twins together, so that no fold parts them; every row stays; raises `DataError` for an id not in the table"
+    ids = samples.id.astype(object)
+    _check_pairs(ids, pairs)
+
+    # Ties: the pairs, and each row with the twin it had
+    old = samples.twin.astype(object) if 'twin' in samples else pd.Series(None, samples.index, dtype=object)
+    a = pd.concat([pairs.id_a.astype(object), ids[old.notna()]])
+    b = pd.concat([pairs.id_b.astype(object), old.dropna()])
+
+    # Parts of the graph whose nodes are ids and old names
+    code, names = pd.factorize(pd.concat([ids, a, b]))
+    of_rows, of_a, of_b = np.split(code, [len(ids), len(ids) + len(a)])
+    graph = coo_array((np.ones(len(a)), (of_a, of_b)), shape=(len(names), len(names)))
+    _, part = connected_components(graph, directed=False)
+
+    # A name for each part of two rows or more
+    party = ids.groupby(part[of_rows])
+    twin = party.transform('min').where(party.transform('size') > 1, old)
     return tidy_samples(samples.assign(twin=twin), sample_channels(samples))
 
 # %% ../../nbs/data/24_duplicates.ipynb #pair-cells
@@ -334,57 +497,70 @@ def _cells(path:Path) -> list[tuple[int, list[str]]]: # number of the line, its 
     if not rows: raise DataError(f"{path}: is empty; where there are no pairs, write the header id_a,id_b")
     return rows
 
-def _both_ends(path:Path, names:list[str], rows:list[tuple[int, list]]) -> list[tuple[int, list]]: # number of the row, its two ids
+def _both_ends(path:Path, names:list[str], rows:list[tuple[int, list]]) -> list[tuple[int, list]]: # line, two ids
     "The columns id_a and id_b of a table"
     if any(names.count(o) != 1 for o in _ENDS):
-        raise DataError(f"{path}: line 1 names the columns {few(names)}; a table of pairs has id_a and id_b, each once")
+        cure = "a table of pairs has id_a and id_b, each once"
+        raise DataError(f"{path}: line 1 names the columns {few(names)}; {cure}")
     for n,row in rows:
-        if len(row) != len(names): raise DataError(f"{path}: line {n} has {len(row)} cells, and line 1 has {len(names)}; quote ids with commas")
+        if len(row) != len(names):
+            cure = "quote ids with commas"
+            raise DataError(f"{path}: line {n} has {len(row)} cells, and line 1 has {len(names)}; {cure}")
     a, b = (names.index(o) for o in _ENDS)
     return [(n, [row[a], row[b]]) for n,row in rows]
 
 def _parquet_ends(path:Path) -> list[tuple[int, list]]: # number of the row, its two ids
     "The pairs of a Parquet file; rows are numbered as in a CSV, where line 1 is the header"
     try: table = pd.read_parquet(path)
-    except (OSError, ValueError) as e: raise DataError(f"{path}: cannot be read as Parquet ({e}); check the path") from e
-    return _both_ends(path, [str(o) for o in table], list(enumerate(table.to_numpy(object).tolist(), 2)))
+    except (OSError, ValueError) as e:
+        raise DataError(f"{path}: cannot be read as Parquet ({e}); check the path") from e
+    rows = table.to_numpy(object).tolist()
+    return _both_ends(path, [str(o) for o in table], list(enumerate(rows, 2)))
+
+# %% ../../nbs/data/24_duplicates.ipynb #c-text-ends
+def _text_ends(path:Path) -> list[tuple[int, list]]: # number of the line, its ids
+    "The ids of a table, where the first line has one of its names, else of a list"
+    lines = _cells(path)
+    names = [o.strip() for o in lines[0][1]]
+    if set(_ENDS) & set(names): return _both_ends(path, names, lines[1:])
+    return [(n, [o.strip() for o in ids]) for n,ids in lines]
 
 # %% ../../nbs/data/24_duplicates.ipynb #read-pairs
 def read_pairs(
-    path:str|Path, # CSV or .parquet with the columns id_a and id_b; or a text file with the ids of one picture in each line
+    path:str|Path, # CSV or .parquet with the columns id_a and id_b; or text with the ids of one picture in each line
 ) -> pd.DataFrame: # id_a, id_b; a line of k ids makes k - 1 pairs with its first
     "Read pairs that `find_twins` found, or a published list; raises `DataError` naming the line that is no pair"
     path = Path(path)
-
-    # A table, or a list?
-    if path.suffix == '.parquet': found = _parquet_ends(path)
-    else:
-        found = _cells(path)
-        names = [o.strip() for o in found[0][1]]
-        if set(_ENDS) & set(names): found = _both_ends(path, names, found[1:])
-        else: found = [(n, [o.strip() for o in row]) for n,row in found]
+    found = _parquet_ends(path) if path.suffix == '.parquet' else _text_ends(path)
 
     # Ids are text, and two at least differ
     for n,ids in found:
         if all(isinstance(o, str) and o.strip() for o in ids) and len(set(ids)) > 1: continue
-        raise DataError(f"{path}: line {n} is {few(ids)}; expected two ids or more, as text, with commas between")
-    return pd.DataFrame([(first, o) for _,(first,*rest) in found for o in rest], columns=_ENDS, dtype=object)
+        cure = "expected two ids or more, as text, with commas between"
+        raise DataError(f"{path}: line {n} is {few(ids)}; {cure}")
+    pairs = [(first, o) for _,(first,*rest) in found for o in rest]
+    return pd.DataFrame(pairs, columns=_ENDS, dtype=object)
 
 # %% ../../nbs/data/24_duplicates.ipynb #inherit-antibodies
 def inherit_antibodies(
     samples:pd.DataFrame, # a samples table with `twin`
 ) -> pd.DataFrame: # the same rows; `antibody` filled where twins tell it, with a column `inherited` that says so
-    "Hand an antibody on to twins that have none; where a row's twins name several, it gets none. Labels stay as they are"
-    by = samples.antibody.groupby(samples.twin)
-    agreed = by.transform('first').where(by.transform('nunique') == 1)
+    "Hand an antibody on to twins that have none; where a row's twins name several, it gets none. Labels stay"
+    # What the twins of each row agree on
+    of_twins = samples.antibody.groupby(samples.twin)
+    agreed = of_twins.transform('first').where(of_twins.transform('nunique') == 1)
+
+    # Rows that take it over
     inherited = samples.antibody.isna() & agreed.notna()
-    return tidy_samples(samples.assign(antibody=samples.antibody.where(~inherited, agreed), inherited=inherited), sample_channels(samples))
+    antibody = samples.antibody.where(~inherited, agreed)
+    return tidy_samples(samples.assign(antibody=antibody, inherited=inherited), sample_channels(samples))
 
 # %% ../../nbs/data/24_duplicates.ipynb #c-36f92ab7
-def _agreement(a, b):
+def _agreement(a:list|None, b:list|None) -> str:
     "How two label lists relate"
     if a is None or b is None: return 'unknown'
-    return 'equal' if set(a) == set(b) else 'overlapping' if set(a) & set(b) else 'disjoint'
+    if set(a) == set(b): return 'equal'
+    return 'overlapping' if set(a) & set(b) else 'disjoint'
 
 # %% ../../nbs/data/24_duplicates.ipynb #twin-table
 def twin_table(
@@ -392,23 +568,33 @@ def twin_table(
     most:int=10_000_000, # pairs; more of them raise
 ) -> pd.DataFrame: # id, source, is_test and labels of both; agreement: equal, overlapping, disjoint, or unknown
     "All pairs inside the twin groups, and whether their labels agree"
+    # Rows of each twin group
     party = pd.Series(derive_groups(samples[['id', 'twin']].reset_index(drop=True)))
     groups = [o for o in party.groupby(party, sort=False).indices.values() if len(o) > 1]
     count = sum(len(o)*(len(o) - 1)//2 for o in groups)
-    if count > most: raise DataError(f"{count:,} pairs inside twin groups, the largest of {max(map(len, groups)):,} samples; look at its pictures, or pass a larger `most`")
-    ends = [(o[k], o[m]) for o in groups for k in range(len(o)) for m in range(k + 1, len(o))]
-    a, b = np.array(ends, dtype=int).reshape(-1, 2).T
-    out = pd.DataFrame({f'{c}_{s}': samples[c].to_numpy()[k] for c in ('id', 'source', 'is_test', 'labels') for s,k in (('a', a), ('b', b))})
-    return out.assign(agreement=[_agreement(x, y) for x,y in zip(out.labels_a, out.labels_b)])
+    if count > most:
+        what = f"{count:,} pairs inside twin groups, the largest of {max(map(len, groups)):,} samples"
+        raise DataError(f"{what}; look at its pictures, or pass a larger `most`")
+
+    # Pairs of rows
+    ends = [pair for rows in groups for pair in combinations(rows, 2)]
+    i, j = np.array(ends, dtype=int).reshape(-1, 2).T
+    out = _side_by_side(samples, ('id', 'source', 'is_test', 'labels'), i, j)
+    return out.assign(agreement=[_agreement(a, b) for a,b in zip(out.labels_a, out.labels_b)])
 
 # %% ../../nbs/data/24_duplicates.ipynb #leak-list
 def leak_list(
     samples:pd.DataFrame, # a samples table with `twin`; train, external and test together
 ) -> pd.DataFrame: # test_id, id, source, labels: one row for every twin of a test picture outside the test set
-    "Test pictures that stand in the training or external data under another name"
+    "Test pictures that are in the training or external data under another name"
     pairs = twin_table(samples)
-    sides = [pairs[pairs[f'is_test_{t}'] & ~pairs[f'is_test_{o}']].rename(columns={f'id_{t}': 'test_id'} | {f'{c}_{o}': c for c in ('id', 'source', 'labels')}) for t,o in ('ab', 'ba')]
-    return pd.concat(sides, ignore_index=True)[['test_id', 'id', 'source', 'labels']].sort_values(['test_id', 'id'], ignore_index=True)
+    sides = []
+    for test,other in ('ab', 'ba'):
+        leaks = pairs[pairs[f'is_test_{test}'] & ~pairs[f'is_test_{other}']]
+        names = {f'{c}_{other}': c for c in ('id', 'source', 'labels')}
+        sides.append(leaks.rename(columns={f'id_{test}': 'test_id'} | names))
+    out = pd.concat(sides, ignore_index=True)[['test_id', 'id', 'source', 'labels']]
+    return out.sort_values(['test_id', 'id'], ignore_index=True)
 
 # %% ../../nbs/data/24_duplicates.ipynb #label-conflicts
 def label_conflicts(
@@ -419,14 +605,26 @@ def label_conflicts(
     return pairs[pairs.agreement.isin(['overlapping', 'disjoint'])].reset_index(drop=True)
 
 # %% ../../nbs/data/24_duplicates.ipynb #c-9b245a9f
-def _picture(pictures, id, size, depth):
+def _picture(pictures:pd.DataFrame|Store, id:str, size:int, depth:str) -> tuple[np.ndarray,Sequence[str]]:
     "One sample by its id, C x size x size, and its channels"
-    table = pictures.samples if isinstance(pictures, Store) else pictures
+    packed = isinstance(pictures, Store)
+    table = pictures.samples if packed else pictures
     at = np.flatnonzero(table.id == id)
-    if len(at) != 1: raise DataError(f"id {id!r} stands {len(at)} times among the pictures; give those that were hashed")
-    if isinstance(pictures, Store): x, channels = pictures[int(at[0])], pictures.channels
-    else: x, channels = read_sample(table.iloc[at[0]], (channels := sample_channels(table)), missing='allow', depth=_depths(table, depth)[at[0]]), channels
+    if len(at) != 1:
+        raise DataError(f"id {id!r} stands {len(at)} times among the pictures; give those that were hashed")
+    i = int(at[0])
+
+    # Its planes
+    channels = pictures.channels if packed else sample_channels(table)
+    if packed: x = pictures[i]
+    else: x = read_sample(table.iloc[i], channels, missing='allow', depth=_depths(table, depth)[i])
     return np.stack([resize_plane(p, size) for p in x]), channels
+
+def _title(pair:dict, channels:Sequence[str]) -> str:
+    "What is known of a pair: bits that differ in each channel, and the score"
+    facts = [f'{c} {pair[c]}' for c in channels if c in pair]
+    if pd.notna(pair.get('score')): facts.append(f"score {pair['score']:.2f}")
+    return ', '.join(facts)
 
 # %% ../../nbs/data/24_duplicates.ipynb #show-pairs
 def show_pairs(
@@ -441,11 +639,18 @@ def show_pairs(
     import matplotlib.pyplot as plt
     if not len(pairs): raise DataError("no pairs to show: the search found none")
     pairs = pairs.head(n).to_dict('records')
-    shown = [[_picture(pictures, o[k], size, depth) for k in ('id_a', 'id_b')] for o in pairs]
+    shown = [[_picture(pictures, pair[k], size, depth) for k in ('id_a', 'id_b')] for pair in pairs]
     axs = plt.subplots(len(pairs), 3, figsize=(6.6, 2.5*len(pairs)), squeeze=False)[1]
-    for row,o,((a, channels), (b, _)) in zip(axs, pairs, shown):
-        a, b = (composite(x, channels, gain) for x in (a, _turn(b, o.get('turn', 0))))
-        facts = [f'{k} {o[k]}' for k in channels if k in o] + ([f"score {o['score']:.2f}"] if pd.notna(o.get('score')) else [])
+    for row,pair,((a, channels), (b, _)) in zip(axs, pairs, shown):
+        # Both, the second as it was turned, and their difference around grey
+        b = _turn(b, pair.get('turn', 0))
+        a, b = (composite(x, channels, gain) for x in (a, b))
         difference = (128 + (a.astype(int) - b)/2).astype(np.uint8)
-        for ax,x,title in zip(row, (a, b, difference), (o['id_a'], o['id_b'], ', '.join(facts))): ax.imshow(x); ax.set_title(title, fontsize=8); ax.axis('off')
+
+        # Panels
+        titles = (pair['id_a'], pair['id_b'], _title(pair, channels))
+        for ax,x,title in zip(row, (a, b, difference), titles):
+            ax.imshow(x)
+            ax.set_title(title, fontsize=8)
+            ax.axis('off')
     return axs.tolist()

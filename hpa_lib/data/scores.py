@@ -25,13 +25,18 @@ def check_probs(
     p = np.asarray(probs, dtype=float)
     if p.ndim != 2 or 0 in p.shape:
         raise DecisionError(f"probs has shape {p.shape}: give N x C, with at least one sample and one class")
+
+    # NaN compares as False, so it is bad too
     bad = ~((p >= 0) & (p <= 1))
-    if bad.any():
-        i,j = np.argwhere(bad)[0]
-        cure = "turn logits into probabilities (sigmoid) and leave out samples that could not be predicted"
-        if (np.abs(p[bad] - .5) < .5 + 1e-5).all(): cure = "they are off by rounding, so clip them to [0, 1]"
-        raise DecisionError(f"probs{_place(probs, i, j)} is {p[i,j]}, one of {bad.sum()} values that are no probability: {cure}")
-    return p
+    if not bad.any(): return p
+
+    # What is wrong, and where
+    i, j = np.argwhere(bad)[0]
+    rounding = (np.abs(p[bad] - .5) < .5 + 1e-5).all()
+    cure = "turn logits into probabilities (sigmoid) and leave out samples that could not be predicted"
+    if rounding: cure = "they are off by rounding, so clip them to [0, 1]"
+    place = _place(probs, i, j)
+    raise DecisionError(f"probs{place} is {p[i,j]}, one of {bad.sum()} values that are no probability: {cure}")
 
 # %% ../../nbs/data/43_scores.ipynb #check-hot
 def check_hot(
@@ -42,11 +47,14 @@ def check_hot(
     h = np.asarray(hot)
     if h.ndim != 2 or (shape is not None and h.shape != shape):
         wanted = 'N x C' if shape is None else shape
-        raise DecisionError(f"expected zeros and ones of shape {wanted}, got shape {h.shape}: one row per sample, one column a class")
+        cure = "one row per sample, one column per class"
+        raise DecisionError(f"expected zeros and ones of shape {wanted}, got shape {h.shape}: {cure}")
+
+    # Numbers: every one 0 or 1
     if h.dtype != bool:
         bad = (h != 0) & (h != 1)
         if bad.any():
-            i,j = np.argwhere(bad)[0]
+            i, j = np.argwhere(bad)[0]
             raise DecisionError(f"value {h[i,j]} at {_place(hot, i, j)}: targets and decisions are 0 or 1")
     return h.astype(bool)
 
@@ -56,7 +64,8 @@ def class_counts(
     hard:np.ndarray, # N x C, 0 or 1, the decisions
 ) -> np.ndarray: # 3 x C, int: hits, predicted positives, true positives in the data
     "The three counts that F1 is made of; counts of parts add up to counts of the whole"
-    targs = check_hot(targs); hard = check_hot(hard, targs.shape)
+    targs = check_hot(targs)
+    hard = check_hot(hard, targs.shape)
     return np.stack([(targs & hard).sum(0), hard.sum(0), targs.sum(0)])
 
 # %% ../../nbs/data/43_scores.ipynb #counts-f1
@@ -64,7 +73,7 @@ def counts_f1(
     counts:np.ndarray, # ... x 3 x C: hits, predicted, positives
 ) -> np.ndarray: # ... x C; NaN for a class without positives
     "F1 from counts"
-    tp,pred,pos = np.moveaxis(np.asarray(counts, dtype=float), -2, 0)
+    tp, pred, pos = np.moveaxis(np.asarray(counts, dtype=float), -2, 0)
     return np.where(pos > 0, 2*tp / np.maximum(pred + pos, 1), np.nan)
 
 # %% ../../nbs/data/43_scores.ipynb #f1-per-class
@@ -81,7 +90,8 @@ def mean_f1(
     like_kaggle:bool=False, # count classes without positives as 0
 ) -> float: # in [0, 1]; NaN where no class has an F1
     "Mean over the classes that have an F1, or over all of them with 0 for the others"
-    return float(np.nan_to_num(f1).mean() if like_kaggle else f1[~np.isnan(f1)].mean())
+    counted = np.nan_to_num(f1) if like_kaggle else f1[~np.isnan(f1)]
+    return float(counted.mean())
 
 # %% ../../nbs/data/43_scores.ipynb #macro-f1
 def macro_f1(
@@ -91,7 +101,9 @@ def macro_f1(
 ) -> float: # in [0, 1]
     "Mean F1 over the classes that have a positive; raises `DecisionError` when none has"
     f1 = f1_per_class(targs, hard)
-    if np.isnan(f1).all(): raise DecisionError(f"none of the {len(f1)} classes has a positive among the {len(targs)} samples: macro F1 has nothing to average")
+    if np.isnan(f1).all():
+        what = f"none of the {len(f1)} classes has a positive among the {len(targs)} samples"
+        raise DecisionError(f"{what}: macro F1 has nothing to average")
     return mean_f1(f1, like_kaggle)
 
 # %% ../../nbs/data/43_scores.ipynb #average-precision-2
@@ -100,12 +112,22 @@ def average_precision(
     y:np.ndarray, # N, 0 or 1
 ) -> float: # in [0, 1]; NaN for a class without positives
     "Area under the precision-recall curve, by steps"
-    p,y = check_probs(np.asarray(p)[:,None])[:,0], check_hot(np.asarray(y)[:,None])[:,0]
+    p = check_probs(np.asarray(p)[:,None])[:,0]
+    y = check_hot(np.asarray(y)[:,None])[:,0]
     if not y.any(): return float('nan')
+
+    # Hits among the most probable samples: the first, the first two, ...
     order = np.argsort(-p, kind='stable')
-    tp, last = np.cumsum(y[order]), np.append(np.diff(p[order]) != 0, True)
-    tp, k = tp[last], np.flatnonzero(last) + 1
-    return float((np.diff(tp, prepend=0) * tp/k).sum() / y.sum())
+    p = p[order]
+    hits = np.cumsum(y[order])
+
+    # Samples of equal probability are met together, so only the last of them counts
+    last = np.append(np.diff(p) != 0, True)
+    hits = hits[last]
+    seen = np.flatnonzero(last) + 1
+
+    # Precision at each step, weighted by the hits it adds
+    return float((np.diff(hits, prepend=0) * hits/seen).sum() / y.sum())
 
 # %% ../../nbs/data/43_scores.ipynb #mean-ap
 def mean_ap(
@@ -113,6 +135,9 @@ def mean_ap(
     probs:np.ndarray, # N x C, in [0, 1]
 ) -> float: # in [0, 1]
     "Mean over the classes that have a positive of their average precision"
-    probs = check_probs(probs); targs = check_hot(targs, probs.shape)
-    if not targs.any(): raise DecisionError(f"none of the {targs.shape[1]} classes has a positive among the {len(targs)} samples: there is nothing to average")
+    probs = check_probs(probs)
+    targs = check_hot(targs, probs.shape)
+    if not targs.any():
+        what = f"none of the {targs.shape[1]} classes has a positive among the {len(targs)} samples"
+        raise DecisionError(f"{what}: there is nothing to average")
     return float(np.nanmean([average_precision(p, y) for p,y in zip(probs.T, targs.T)]))

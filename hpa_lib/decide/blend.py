@@ -28,6 +28,8 @@ _NEAR = 1e-7                                                     # nearest to 0 
 
 def _inside(p): return np.clip(p, _NEAR, 1 - _NEAR)
 
+def _same(p): return p
+
 def _rank(p):
     from scipy.stats import rankdata
     return (rankdata(p, axis=-2) - .5) / p.shape[-2]
@@ -37,15 +39,17 @@ def _power(how:str) -> float:
     try: q = float(how.removeprefix('power(').removesuffix(')'))
     except ValueError: q = 0
     if not (how.startswith('power(') and how.endswith(')') and 0 < q < np.inf):
-        raise DecisionError(f"unknown rule {how!r}: mean, geometric, logit, rank, max, or power(q) with q above 0, such as power(2)")
+        cure = "mean, geometric, logit, rank, max, or power(q) with q above 0, such as power(2)"
+        raise DecisionError(f"unknown rule {how!r}: {cure}")
     return q
 
 def _scale(how:str) -> tuple[Callable,Callable]:
     "Onto the scale of the rule, and back"
     from scipy.special import expit, logit
-    def same(p): return p
-    known = dict(mean=(same, same), rank=(_rank, same), geometric=(lambda p: np.log(_inside(p)), np.exp), logit=(lambda p: logit(_inside(p)), expit))
-    if how in known: return known[how]
+    if how == 'mean': return _same, _same
+    if how == 'rank': return _rank, _same
+    if how == 'geometric': return (lambda p: np.log(_inside(p))), np.exp
+    if how == 'logit': return (lambda p: logit(_inside(p))), expit
     q = _power(how)
     return (lambda p: p**q), (lambda x: x**(1/q))
 
@@ -56,68 +60,95 @@ def _mix(p:np.ndarray, w:np.ndarray, how:str) -> np.ndarray:
     return np.clip(back((w[:,None] * into(p)).sum(0)), 0, 1)
 
 # %% ../../nbs/decide/64_blend.ipynb #c-af7051f5
-def _weights(weights, tables:Iterable[str], classes:Iterable[str]) -> pd.DataFrame:
-    "Weights as table x class; each column sums to 1"
+def _by_class(weight:float|Mapping[str,float], classes:list[str]) -> Mapping[str,float]:
+    "The weight of a table in each class: its own, or one number for all"
+    return weight if isinstance(weight, Mapping) else dict.fromkeys(classes, weight)
+
+def _weights(
+    weights:Mapping[str,float|Mapping[str,float]]|None, # as for `blend`
+    tables:Iterable[str], # names of the tables
+    classes:Iterable[str], # names of the classes
+) -> pd.DataFrame: # table x class
+    "Weights of each table in each class; each column sums to 1"
     tables, classes = list(tables), list(classes)
     if weights is None: weights = dict.fromkeys(tables, 1)
     same_things(weights, tables, 'table', 'the weights')
-    for name in tables:
-        if isinstance(weights[name], Mapping): same_things(weights[name], classes, 'class', f"the weights of table {name!r}")
-    w = pd.DataFrame({t: weights[t] if isinstance(weights[t], Mapping) else dict.fromkeys(classes, weights[t]) for t in tables}).T[classes].astype(float)
-    if not (np.isfinite(w) & (w >= 0)).all(axis=None): raise DecisionError(f"weights of {few(w.index[~(np.isfinite(w) & (w >= 0)).all(axis=1)])}: give finite numbers, none of them negative")
-    if (w.sum() == 0).any(): raise DecisionError(f"all weights of class {few(w.columns[w.sum() == 0])} are 0: some table must count")
-    return w / w.sum()
+    each = {name: _by_class(weights[name], classes) for name in tables}
+    for name,weight in each.items(): same_things(weight, classes, 'class', f"the weights of table {name!r}")
+
+    # Numbers that can be divided by their sum
+    w = pd.DataFrame(each).T[classes].astype(float)
+    possible = np.isfinite(w) & (w >= 0)
+    bad = w.index[~possible.all(axis=1)]
+    if len(bad): raise DecisionError(f"weights of {few(bad)}: give finite numbers, none of them negative")
+    total = w.sum()
+    if (total == 0).any():
+        raise DecisionError(f"all weights of class {few(w.columns[total == 0])} are 0: some table must count")
+    return w / total
 
 def _check_rule(how:str, w:pd.DataFrame) -> None:
-    if how != 'max': _scale(how)
-    elif w.where(w > 0).nunique().gt(1).any(): raise DecisionError("rule 'max' takes the largest value: a table takes part or not, give equal weights or 0")
+    "Raises `DecisionError` for an unknown rule, and for weights that it cannot use"
+    if how != 'max':
+        _scale(how)
+        return
+    taking_part = w.where(w > 0)
+    if taking_part.nunique().gt(1).any():
+        cure = "a table takes part or not, give equal weights or 0"
+        raise DecisionError(f"rule 'max' takes the largest value: {cure}")
 
 # %% ../../nbs/decide/64_blend.ipynb #blend-3
 def blend(
-    tables:Mapping[str,pd.DataFrame], # name -> probability table, one row a sample
+    tables:Mapping[str,pd.DataFrame], # name -> probability table, one row per sample
     how:str='mean', # "mean", "geometric", "logit", "rank", "max", or "power(q)"
-    weights:Mapping[str,float|Mapping[str,float]]|None=None, # table -> number, or table -> class -> number; None: all equal
+    weights:Mapping[str,float|Mapping[str,float]]|None=None, # table -> number, or -> class -> number; None: all equal
 ) -> pd.DataFrame: # N x C, index id; rows and columns in the order of the first table
     "One table from several"
     aligned = align_tables(tables)
     first = next(iter(aligned.values()))
     w = _weights(weights, aligned, first.columns)
     _check_rule(how, w)
-    return pd.DataFrame(_mix(np.stack(list(aligned.values())), w.to_numpy(), how), first.index, first.columns)
+    mixed = _mix(np.stack(list(aligned.values())), w.to_numpy(), how)
+    return pd.DataFrame(mixed, index=first.index, columns=first.columns)
 
 # %% ../../nbs/decide/64_blend.ipynb #blend-5
 class Blend(BaseModel):
     "How tables become one; unknown fields and impossible values are refused"
     model_config = ConfigDict(extra='forbid', frozen=True, strict=True, allow_inf_nan=False)
     how:str # a rule of `blend`, or "stack"
-    weights:Annotated[dict[str, float|dict[str,float]], Field(min_length=1)] # table -> number, or table -> class -> number
+    weights:Annotated[dict[str, float|dict[str,float]], Field(min_length=1)] # table -> number, or -> class -> number
     classes:Annotated[list[str], Field(min_length=1)] # class names, in the order of the result
     bias:dict[str,float]={} # class -> number added on the logit scale; "stack" only
     fitted:dict[str, int|float|str|list[str]]={} # by what, on how many samples
     @model_validator(mode='after')
     def _possible(self):
-        if self.how == 'stack':
-            for name,w in [*self.weights.items(), ('bias', self.bias)]:
-                if not isinstance(w, dict): raise DecisionError(f"rule 'stack' has a weight for each class, table {name!r} has one for all")
-                same_things(w, self.classes, 'class', f"{name!r} of the stack")
+        if self.how != 'stack':
+            if self.bias: raise DecisionError(f"rule {self.how!r} has no bias: only 'stack' has")
+            _check_rule(self.how, _weights(self.weights, self.weights, self.classes))
             return self
-        if self.bias: raise DecisionError(f"rule {self.how!r} has no bias: only 'stack' has")
-        _check_rule(self.how, _weights(self.weights, self.weights, self.classes))
+
+        # A stack: one number per class everywhere
+        for name,w in [*self.weights.items(), ('bias', self.bias)]:
+            if not isinstance(w, dict):
+                raise DecisionError(f"rule 'stack' has a weight for each class, table {name!r} has one for all")
+            same_things(w, self.classes, 'class', f"{name!r} of the stack")
         return self
 
 # %% ../../nbs/decide/64_blend.ipynb #blend-apply
 @patch
 def apply(self:Blend,
-    tables:Mapping[str,pd.DataFrame], # name -> probability table; exactly the tables and classes of the blend, in any order
+    tables:Mapping[str,pd.DataFrame], # name -> probability table; the tables and classes of the blend, in any order
 ) -> pd.DataFrame: # N x C, index id, columns in the order of the blend
     "The blended table"
     same_things(tables, self.weights, 'table', 'the set of tables')
     aligned = align_tables({name: tables[name] for name in self.weights})
     first = next(iter(aligned.values()))
     same_things(first.columns, self.classes, 'class', 'every table')
-    if self.how != 'stack': return blend({k: v[self.classes] for k,v in aligned.items()}, self.how, self.weights)
+    aligned = {name: table[self.classes] for name,table in aligned.items()}
+    if self.how != 'stack': return blend(aligned, self.how, self.weights)
+
+    # A stack: a weighted sum of logits, and a bias
     into, back = _scale('logit')
-    z = sum(into(aligned[k][self.classes]) * pd.Series(self.weights[k]) for k in aligned) + pd.Series(self.bias)
+    z = sum(into(table) * pd.Series(self.weights[name]) for name,table in aligned.items()) + pd.Series(self.bias)
     return back(z[self.classes])
 
 # %% ../../nbs/decide/64_blend.ipynb #target-table
@@ -127,10 +158,11 @@ def target_table(
 ) -> pd.DataFrame: # N x C, bool, index id
     "Labels as zeros and ones with names; raises `DecisionError` for unknown labels and doubled ids"
     vocab = get_vocab(classes)
-    if labels.index.duplicated().any(): raise DecisionError(f"id {few(labels.index[labels.index.duplicated()])} has labels more than once: give each sample once")
+    twice = labels.index[labels.index.duplicated()]
+    if len(twice): raise DecisionError(f"id {few(twice)} has labels more than once: give each sample once")
     try: hot = vocab.multi_hot(labels).astype(bool)
     except DataError as e: raise DecisionError(f"labels: {e}") from None
-    return pd.DataFrame(hot, labels.index.rename('id'), vocab.names)
+    return pd.DataFrame(hot, index=labels.index.rename('id'), columns=vocab.names)
 
 # %% ../../nbs/decide/64_blend.ipynb #log-loss
 def log_loss(
@@ -139,44 +171,74 @@ def log_loss(
 ) -> float: # nats, mean over samples and classes; 0 is best
     "Binary cross-entropy"
     p = _inside(check_probs(probs))
-    return float(-np.log(np.where(check_hot(targs, p.shape), p, 1 - p)).mean())
+    y = check_hot(targs, p.shape)
+    return float(-np.log(np.where(y, p, 1 - p)).mean())
 
 # %% ../../nbs/decide/64_blend.ipynb #c-94bca956
+def _targets(targs:pd.DataFrame, like:pd.DataFrame) -> pd.DataFrame:
+    "Targets with the rows and columns of a probability table, in its order; all of them 0 or 1"
+    if not isinstance(targs, pd.DataFrame): raise DecisionError("targets without ids: make them with `target_table`")
+    same_things(targs.index, like.index, 'id', 'the target table')
+    same_things(targs.columns, like.columns, 'class', 'the target table')
+    twice = targs.index[targs.index.duplicated()]
+    if len(twice):
+        raise DecisionError(f"id {few(twice)} occurs more than once in the target table: give each sample once")
+    targs = targs.loc[like.index, like.columns]
+    check_hot(targs)
+    return targs
+
 def _fit_data(tables:Mapping, targs:pd.DataFrame) -> tuple[list[str],list[str],np.ndarray,np.ndarray]:
     "Names in alphabetic order, classes, tables M x N x C, targets N x C"
     aligned = align_tables(tables)
-    if not isinstance(targs, pd.DataFrame): raise DecisionError("targets without ids: make them with `target_table`")
     first = next(iter(aligned.values()))
-    same_things(targs.index, first.index, 'id', 'the target table'); same_things(targs.columns, first.columns, 'class', 'the target table')
-    if targs.index.has_duplicates: raise DecisionError(f"id {few(targs.index[targs.index.duplicated()])} stands more than once in the target table: give each sample once")
-    names, y = sorted(aligned), targs.loc[first.index, first.columns]
-    return names, list(first.columns), np.stack([aligned[o] for o in names]), check_hot(y, y.shape)
+    y = check_hot(_targets(targs, first))
+    names = sorted(aligned)
+    return names, list(first.columns), np.stack([aligned[o] for o in names]), y
+
+def _average(x:np.ndarray, w:np.ndarray, back:Callable) -> np.ndarray:
+    "N x C from tables M x N x C on the scale of a rule, and M weights"
+    return np.clip(back(np.tensordot(w, x, 1)), 0, 1)
 
 def _found(how, names, w, classes, n, **fitted) -> Blend:
-    "A blend with one weight a table"
-    return Blend(how=how, weights=dict(zip(names, (w/w.sum()).tolist())), classes=classes, fitted=dict(fitted, samples=n))
+    "A blend with one weight per table"
+    weights = dict(zip(names, (w/w.sum()).tolist()))
+    return Blend(how=how, weights=weights, classes=classes, fitted=dict(fitted, samples=n))
 
 # %% ../../nbs/decide/64_blend.ipynb #simplex-weights
 def simplex_weights(
     tables:Mapping[str,pd.DataFrame], # name -> out-of-fold probability table
     targs:pd.DataFrame, # N x C, 0 or 1, index id, as `target_table` makes it
     how:str='mean', # "mean", "geometric", "logit" or "power(q)"
-) -> Blend: # one weight a table
+) -> Blend: # one weight per table
     "The weights with the lowest log loss, by sequential quadratic programming"
     from scipy.optimize import minimize
-    if how in ('rank', 'max'): raise DecisionError(f"rule {how!r} has no log loss that weights could lower: use `hill_climb` with another objective, or fixed weights")
+    if how in ('rank', 'max'):
+        cure = "use `hill_climb` with another objective, or fixed weights"
+        raise DecisionError(f"rule {how!r} has no log loss that weights could lower: {cure}")
     names, classes, p, y = _fit_data(tables, targs)
     into, back = _scale(how)
-    x, m = into(p), len(names)
-    def loss(w): return log_loss(y, np.clip(back(np.tensordot(np.clip(w, 0, 1), x, 1)), 0, 1))
-    found = minimize(loss, np.full(m, 1/m), method='SLSQP', bounds=[(0, 1)]*m, constraints=dict(type='eq', fun=lambda w: w.sum() - 1), options=dict(ftol=1e-10, maxiter=1000))
+    x = into(p)
+    m = len(names)
+
+    # The lowest log loss of all weights that sum to 1
+    def loss(w): return log_loss(y, _average(x, np.clip(w, 0, 1), back))
+    found = minimize(
+        loss,
+        x0=np.full(m, 1/m),
+        method='SLSQP',
+        bounds=[(0, 1)]*m,
+        constraints=dict(type='eq', fun=lambda w: w.sum() - 1),
+        options=dict(ftol=1e-10, maxiter=1000),
+    )
     if not found.success: raise DecisionError(f"no best weights found ({found.message}): try `hill_climb`")
-    return _found(how, names, np.round(np.clip(found.x, 0, 1), 6), classes, len(y), by='simplex_weights')
+    w = np.round(np.clip(found.x, 0, 1), 6)
+    return _found(how, names, w, classes, len(y), by='simplex_weights')
 
 # %% ../../nbs/decide/64_blend.ipynb #c-9ad8c54b
 def _objective(name:str, fit:Callable) -> Callable:
     "(targets, probabilities) -> number, higher is better"
-    known = dict(log_loss=lambda y,p: -log_loss(y, p), mean_ap=mean_ap, macro_f1=lambda y,p: macro_f1(y, apply_thresholds(p, fit(p, y))))
+    def fitted_f1(y, p): return macro_f1(y, apply_thresholds(p, fit(p, y)))
+    known = dict(log_loss=lambda y,p: -log_loss(y, p), mean_ap=mean_ap, macro_f1=fitted_f1)
     if name not in known: raise DecisionError(f"unknown objective {name!r}: log_loss, mean_ap or macro_f1")
     return known[name]
 
@@ -188,19 +250,24 @@ def hill_climb(
     how:str='mean', # a rule of `blend` other than "max"
     rounds:int=30, # tables to add; 1 gives the best single table
     fit:Callable=fit_thresholds, # (probs, targs) -> thresholds, for "macro_f1"
-) -> Blend: # one weight a table
+) -> Blend: # one weight per table
     "Greedy weights, with replacement; Caruana, Niculescu-Mizil, Crew and Ksikes 2004"
     if how == 'max': raise DecisionError("rule 'max' has no weights to find: use `blend`")
     if rounds < 1: raise DecisionError(f"{rounds} rounds: at least one table must be added")
     names, classes, p, y = _fit_data(tables, targs)
-    score, (into, back) = _objective(objective, fit), _scale(how)
-    x, w, best = into(p), np.zeros(len(names)), (-np.inf, None)
+    score = _objective(objective, fit)
+    into, back = _scale(how)
+    x = into(p)
+
+    # Add the table that helps most, again and again; keep the first of the best rounds
+    w = np.zeros(len(names))
+    best, best_w = -np.inf, None
     for _ in range(rounds):
-        tried = [w + o for o in np.eye(len(names))]
-        values = [score(y, np.clip(back(np.tensordot(o/o.sum(), x, 1)), 0, 1)) for o in tried]
+        tried = [w + one for one in np.eye(len(names))]
+        values = [score(y, _average(x, o/o.sum(), back)) for o in tried]
         w = tried[int(np.argmax(values))]
-        if max(values) > best[0]: best = max(values), w
-    return _found(how, names, best[1], classes, len(y), by='hill_climb', objective=objective, rounds=rounds)
+        if max(values) > best: best, best_w = max(values), w
+    return _found(how, names, best_w, classes, len(y), by='hill_climb', objective=objective, rounds=rounds)
 
 # %% ../../nbs/decide/64_blend.ipynb #stack
 def stack(
@@ -208,17 +275,29 @@ def stack(
     targs:pd.DataFrame, # N x C, 0 or 1, index id, as `target_table` makes it
     C:float=.1, # inverse strength of the L2 penalty on the weights, see scikit-learn
     least:int=10, # positives, and negatives, that a class needs for a regression of its own
-) -> Blend: # rule "stack": weights a table and class, a bias a class
+) -> Blend: # rule "stack": a weight per table and class, a bias per class
     "Logistic regression of each class on the logits of all tables"
     from sklearn.linear_model import LogisticRegression
     names, classes, p, y = _fit_data(tables, targs)
-    x, rare = _scale('logit')[0](p), np.minimum(y.sum(0), (~y).sum(0)) < max(least, 1)
-    w, b = np.full((len(names), len(classes)), 1/len(names)), np.zeros(len(classes))
+    into, _ = _scale('logit')
+    x = into(p)
+    rare = np.minimum(y.sum(0), (~y).sum(0)) < max(least, 1)
+
+    # The mean of the logits, and a regression where there are samples enough
+    w = np.full((len(names), len(classes)), 1/len(names))
+    b = np.zeros(len(classes))
     for j in np.flatnonzero(~rare):
         found = LogisticRegression(C=C, max_iter=1000).fit(x[:,:,j].T, y[:,j])
-        w[:,j], b[j] = found.coef_[0], found.intercept_[0]
-    return Blend(how='stack', weights={k: dict(zip(classes, o.tolist())) for k,o in zip(names, w)}, classes=classes, bias=dict(zip(classes, b.tolist())),
-        fitted=dict(by='stack', samples=len(y), C=float(C), fallback=[o for o,f in zip(classes, rare) if f]))
+        w[:,j] = found.coef_[0]
+        b[j] = found.intercept_[0]
+    fallback = [name for name,is_rare in zip(classes, rare) if is_rare]
+    return Blend(
+        how='stack',
+        weights={name: dict(zip(classes, of_table.tolist())) for name,of_table in zip(names, w)},
+        classes=classes,
+        bias=dict(zip(classes, b.tolist())),
+        fitted=dict(by='stack', samples=len(y), C=float(C), fallback=fallback),
+    )
 
 # %% ../../nbs/decide/64_blend.ipynb #nestedblend
 @dataclass
@@ -230,17 +309,22 @@ class NestedBlend:
     hard:pd.DataFrame # N x C, bool: the nested decisions
     blends:dict # fold -> `Blend` fitted without it; "all": fitted on everything
     @property
-    def weights(self) -> pd.DataFrame: return pd.DataFrame({k: v.weights for k,v in self.blends.items()})
-    def __repr__(self) -> str: return f"nested {self.nested:.4f} by {self.blends['all'].fitted.get('by', self.blends['all'].how)}"
+    def weights(self) -> pd.DataFrame: # table x fold, and `all`
+        "The weights of each fold"
+        return pd.DataFrame({k: v.weights for k,v in self.blends.items()})
+    def __repr__(self) -> str:
+        whole = self.blends['all']
+        return f"nested {self.nested:.4f} by {whole.fitted.get('by', whole.how)}"
 
 # %% ../../nbs/decide/64_blend.ipynb #c-c023abb1
 def _folds_by_id(folds:pd.Series, ids:pd.Index) -> np.ndarray:
     "Folds in the order of `ids`"
     if not isinstance(folds, pd.Series): raise DecisionError("folds without ids: give a Series, id -> fold")
-    if folds.index.has_duplicates:
-        raise DecisionError(f"id {few(folds.index[folds.index.duplicated()])} has more than one fold: give each sample one")
+    twice = folds.index[folds.index.duplicated()]
+    if len(twice): raise DecisionError(f"id {few(twice)} has more than one fold: give each sample one")
     same_things(folds.index, ids, 'id', 'the list of folds')
-    if (folds == 'all').any(): raise DecisionError("a fold is called 'all', which stands for the fit on everything: rename it")
+    if (folds == 'all').any():
+        raise DecisionError("a fold is called 'all', which stands for the fit on everything: rename it")
     return fold_array(folds.loc[ids], len(ids))
 
 # %% ../../nbs/decide/64_blend.ipynb #blend-fitter
@@ -252,6 +336,17 @@ def blend_fitter(
     def fixed(tables, targs): return Blend(how=how, weights=dict.fromkeys(tables, 1.), classes=list(targs.columns))
     return fixed
 
+# %% ../../nbs/decide/64_blend.ipynb #c-fold-blends
+def _fold_blends(how:str|Callable, tables:Mapping[str,pd.DataFrame], y:pd.DataFrame, fold:np.ndarray) -> dict:
+    "A blend for each fold, fitted on the others; and `all`, fitted on everything"
+    fitter = blend_fitter(how)
+    blends = {}
+    for k in np.unique(fold).tolist():
+        others = fold != k
+        blends[k] = fitter({name: table[others] for name,table in tables.items()}, y[others])
+    blends['all'] = fitter(tables, y)
+    return blends
+
 # %% ../../nbs/decide/64_blend.ipynb #nested-blend
 def nested_blend(
     tables:Mapping[str,pd.DataFrame], # name -> out-of-fold probability table
@@ -260,29 +355,53 @@ def nested_blend(
     how:str|Callable=simplex_weights, # a rule of `blend` with equal weights, or (tables, targs) -> `Blend`
     fit:Callable=fit_thresholds, # (probs, targs) -> thresholds
     fallback:str|None='argmax', # for empty rows, see `apply_thresholds`
-    cap:int|None=None, # at most so many labels a row
+    cap:int|None=None, # at most so many labels per sample
     like_kaggle:bool=False, # count classes without positives as 0
 ) -> NestedBlend: # score, decisions, the weights of each fold
     "Macro F1 of a blend, weights and thresholds from the other folds"
-    tables = align_tables(tables); ids, classes = (o := next(iter(tables.values()))).index, o.columns
-    _fit_data(tables, targs)
-    y, k, fitter = targs.loc[ids, classes], _folds_by_id(folds, ids), blend_fitter(how)
-    blends = {o: fitter({n: t[k != o] for n,t in tables.items()}, y[k != o]) for o in np.unique(k).tolist()} | {'all': fitter(tables, y)}
-    probs, hard = y.astype(float), y.astype(bool)
-    for o in np.unique(k).tolist():
-        whole = blends[o].apply(tables)[classes]                  # on all rows: ranks look at no label
-        thresh = fit(whole[k != o].to_numpy(), check_hot(y[k != o]))
-        probs[k == o], hard[k == o] = whole[k == o], apply_thresholds(whole[k == o], thresh, fallback, cap)
-    per_class = pd.Series(f1_per_class(y, hard), classes)
-    return NestedBlend(macro_f1(y, hard, like_kaggle), per_class, probs, hard, blends)
+    # Tables, targets and folds in one order
+    tables = align_tables(tables)
+    first = next(iter(tables.values()))
+    y = _targets(targs, first)
+    fold = _folds_by_id(folds, first.index)
+
+    # Weights and thresholds of each fold, from the others
+    blends = _fold_blends(how, tables, y, fold)
+    probs = y.astype(float)
+    hard = y.astype(bool)
+    for k in np.unique(fold).tolist():
+        held, others = fold == k, fold != k
+        blended = blends[k].apply(tables)[first.columns]          # on all rows: ranks look at no label
+        thresh = fit(blended[others].to_numpy(), check_hot(y[others]))
+        probs[held] = blended[held]
+        hard[held] = apply_thresholds(blended[held], thresh, fallback, cap)
+    return NestedBlend(
+        nested=macro_f1(y, hard, like_kaggle),
+        per_class=pd.Series(f1_per_class(y, hard), first.columns),
+        probs=probs,
+        hard=hard,
+        blends=blends,
+    )
 
 # %% ../../nbs/decide/64_blend.ipynb #c-cd2ba5d3
-def _draw_f1(targs:np.ndarray, hard:np.ndarray, groups, draws:np.ndarray) -> np.ndarray:
+def _repeats(hard:np.ndarray, shape:tuple) -> np.ndarray: # R x N x C
+    "The decisions of R repeats, checked; those of one are R = 1"
+    repeats = hard if np.ndim(hard) == 3 else [hard]
+    return np.stack([check_hot(o, shape) for o in repeats])
+
+def _draw_f1(targs:np.ndarray, hard:np.ndarray, groups:Iterable|None, draws:np.ndarray) -> np.ndarray:
     "Macro F1 of each draw of groups, mean over the repeats in `hard` (R x N x C); NaN where a draw has no positive"
-    f1 = [counts_f1((draws @ group_counts(targs, h, groups).reshape(draws.shape[1], -1)).reshape(len(draws), 3, -1)) for h in hard]
+    f1 = []
+    for h in hard:
+        counts = group_counts(targs, h, groups)                   # G x 3 x C
+        drawn = draws @ counts.reshape(len(counts), -1)
+        f1.append(counts_f1(drawn.reshape(len(draws), 3, -1)))
+    f1 = np.stack(f1)                                             # R x draws x C
+
+    # Draws with a positive
     some = ~np.isnan(f1[0]).all(1)
     out = np.full(len(draws), np.nan)
-    out[some] = np.nanmean(np.stack(f1)[:,some], axis=(0, 2))
+    out[some] = np.nanmean(f1[:,some], axis=(0, 2))
     return out
 
 # %% ../../nbs/decide/64_blend.ipynb #paired-f1
@@ -296,12 +415,17 @@ def paired_f1(
     level:float=.95, # share of draws inside the interval
 ) -> dict[str,float]: # difference (a less b), low, high, std
     "The difference of two macro F1, and its bootstrap spread"
-    y = check_hot(targs); a, b = (np.stack([check_hot(h, y.shape) for h in (o if np.ndim(o) == 3 else [o])]) for o in (a, b))
+    y = check_hot(targs)
+    a, b = _repeats(a, y.shape), _repeats(b, y.shape)
     difference = np.mean([macro_f1(y, o) for o in a]) - np.mean([macro_f1(y, o) for o in b])
+
+    # Both on the same draws
     size = len(group_counts(y, a[0], groups))
-    draws = np.random.default_rng(seed).multinomial(size, np.full(size, 1/size), size=n).astype(float)
+    rng = np.random.default_rng(seed)
+    draws = rng.multinomial(size, np.full(size, 1/size), size=n).astype(float)
     spread = _draw_f1(y, a, groups, draws) - _draw_f1(y, b, groups, draws)
-    if np.isnan(spread).all(): raise DecisionError(f"no draw of the {size} groups has a positive: there is nothing to compare")
+    if np.isnan(spread).all():
+        raise DecisionError(f"no draw of the {size} groups has a positive: there is nothing to compare")
     low, high = np.nanquantile(spread, [(1 - level)/2, (1 + level)/2])
     return dict(difference=float(difference), low=float(low), high=float(high), std=float(np.nanstd(spread)))
 
@@ -312,14 +436,26 @@ def compare_blends(
     folds:pd.Series, # id -> fold in which the sample was held out
     hows:Mapping[str,str|Callable], # name -> a rule, or (tables, targs) -> `Blend`, as `nested_blend` takes them
     fit:Callable=fit_thresholds, # (probs, targs) -> thresholds
-) -> pd.DataFrame: # one row a table and a blend: nested, mean_ap, log_loss, all of weights from the other folds
+) -> pd.DataFrame: # one row per table and per blend: nested, mean_ap, log_loss, with weights from the other folds
     "Every table by itself, then every blend"
     twice = sorted(set(tables) & set(hows))
     if twice: raise DecisionError(f"both a table and a blend are called {few(twice)}: rename one")
     runs = {k: nested_blend({k: v}, targs, folds, 'mean', fit) for k,v in tables.items()}
     runs |= {k: nested_blend(tables, targs, folds, v, fit) for k,v in hows.items()}
-    def row(o): y = targs.loc[o.probs.index, o.probs.columns]; return dict(nested=o.nested, mean_ap=mean_ap(y, o.probs), log_loss=log_loss(y, o.probs))
+
+    def row(found):
+        y = targs.loc[found.probs.index, found.probs.columns]
+        return dict(nested=found.nested, mean_ap=mean_ap(y, found.probs), log_loss=log_loss(y, found.probs))
     return pd.DataFrame({k: row(o) for k,o in runs.items()}).T
+
+# %% ../../nbs/decide/64_blend.ipynb #c-group-by-id
+def _group_by_id(twins:pd.DataFrame|pd.Series) -> pd.Series:
+    "Twin groups as id -> group, from a samples table or as they are"
+    if isinstance(twins, pd.Series): return twins
+    if not {'id', 'twin'} <= set(twins):
+        cure = "needs id and twin, as `add_twins` makes them"
+        raise DecisionError(f"twins with the columns {few(twins.columns)}: {cure}")
+    return twins.set_index('id').twin
 
 # %% ../../nbs/decide/64_blend.ipynb #twin-groups
 def twin_groups(
@@ -327,30 +463,30 @@ def twin_groups(
     ids:Iterable[str], # samples asked about
 ) -> pd.Series: # id -> twin group, of those with a twin among `ids`, in their order
     "Who has a twin here; raises `DecisionError` for an id without a line in `twins`"
-    if isinstance(twins, pd.DataFrame):
-        if not {'id', 'twin'} <= set(twins):
-            raise DecisionError(f"twins with the columns {few(twins.columns)}: needs id and twin, as `add_twins` makes them")
-        twins = twins.set_index('id').twin
-    if twins.index.has_duplicates:
-        raise DecisionError(f"id {few(twins.index[twins.index.duplicated()])} stands more than once among the twins: give each sample one group")
+    group = _group_by_id(twins)
     ids = pd.Index(ids)
-    unknown = ids.difference(twins.index, sort=False)
+    twice = group.index[group.index.duplicated()]
+    if len(twice):
+        raise DecisionError(f"id {few(twice)} occurs more than once among the twins: give each sample one group")
+    unknown = ids.difference(group.index, sort=False)
     if len(unknown):
         cure = "give every sample a line, with nothing in it for one without twins"
         raise DecisionError(f"id {few(unknown)} is not among the twins: {cure}")
-    group = twins.loc[ids]
+    group = group.loc[ids]
     return group[group.duplicated(keep=False) & group.notna()]
 
 # %% ../../nbs/decide/64_blend.ipynb #average-twins
 def average_twins(
     table:pd.DataFrame, # probability table, one row per sample
     twins:pd.DataFrame|pd.Series, # samples table with `id` and `twin`, or id -> twin group; missing: no twin
-) -> tuple[pd.DataFrame,pd.DataFrame]: # the table, N x C; one row a twin group: samples, change (the largest of any probability)
+) -> tuple[pd.DataFrame,pd.DataFrame]: # the table, N x C; per twin group: samples, and the largest change
     "The mean over each twin group for all its samples; raises `DecisionError` for an id without a line in `twins`"
     probs = class_table(table)
     group = twin_groups(twins, probs.index)
     out = probs.copy()
     if len(group): out.loc[group.index] = probs.loc[group.index].groupby(group).transform('mean')
+
+    # How far they moved
     change = (out - probs).abs().max(axis=1).loc[group.index]
     return out, change.groupby(group).agg(samples='size', change='max').rename_axis('twin')
 
@@ -360,54 +496,73 @@ def read_known(
     vocab:Vocab|str|Iterable[str]=HPA28, # what the labels mean: names or codes
 ) -> dict[str,list[str]]: # id -> class names, in the order of the file
     "Labels known from elsewhere; raises `DecisionError` naming the file"
-    pairs = [('Id', 'Target'), ('id', 'labels'), ('Id', 'Predicted')]
     try: table = pd.read_csv(path, dtype=str, keep_default_na=False)
     except FileNotFoundError: raise
     except (OSError, ValueError) as e: raise DecisionError(f"{path}: not readable as CSV ({e})") from None
+
     # Which columns
+    pairs = [('Id', 'Target'), ('id', 'labels'), ('Id', 'Predicted')]
     found = [o for o in pairs if set(o) <= set(table)]
-    wanted = ' or '.join(','.join(o) for o in pairs)
-    if len(found) != 1: raise DecisionError(f"{path} has the columns {few(table.columns)}: known labels stand in {wanted}")
+    if len(found) != 1:
+        wanted = ' or '.join(','.join(o) for o in pairs)
+        raise DecisionError(f"{path} has the columns {few(table.columns)}: known labels stand in {wanted}")
     ids, texts = (table[o] for o in found[0])
+
     # Which samples
-    if not len(table): raise DecisionError(f"{path}: holds no samples: give a line for each sample whose labels are known")
+    if not len(table):
+        raise DecisionError(f"{path}: holds no samples: give a line for each sample whose labels are known")
     if ids.duplicated().any():
         raise DecisionError(f"{path}: id {few(ids[ids.duplicated()])} stands more than once: give each sample once")
     blank = ids[ids.eq('') | texts.str.strip().eq('')]
     if len(blank): raise DecisionError(f"{path}: id {few(blank)} has no labels: leave out what is not known")
+
     # Which labels
-    vocab, known = get_vocab(vocab), {}
+    vocab = get_vocab(vocab)
+    known = {}
     for id,text in zip(ids, texts):
         try: known[id] = vocab.parse(text)
         except DataError as e: raise DecisionError(f"{path}: sample {id!r}: {e}") from None
     return known
 
+# %% ../../nbs/decide/64_blend.ipynb #c-labels-by-id
+def _labels_by_id(known:Mapping[str,Iterable[str]]|pd.DataFrame) -> pd.Series:
+    "Known labels as id -> labels, from a mapping or a table"
+    if isinstance(known, Mapping): return pd.Series(list(known.values()), index=list(known), dtype=object)
+    if not {'id', 'labels'} <= set(known):
+        raise DecisionError(f"known labels with the columns {few(known.columns)}: needs id and labels")
+    return known.set_index('id').labels
+
+def _check_known(labels:pd.Series, known:pd.Series) -> None:
+    "Raises `DecisionError` unless every known sample occurs once, and is among the decided"
+    for what,ids in {'labels': labels.index, 'known labels': known.index}.items():
+        twice = ids[ids.duplicated()]
+        if len(twice):
+            raise DecisionError(f"id {few(twice)} occurs more than once in the {what}: give each sample once")
+    unknown = known.index[~known.index.isin(labels.index)]
+    if len(unknown):
+        cure = "leave it out, or decide it too"
+        raise DecisionError(f"id {few(unknown)} of the known labels is not among the decided: {cure}")
+
 # %% ../../nbs/decide/64_blend.ipynb #overwrite
 def overwrite(
     labels:pd.Series, # id -> list of class names, the decisions
-    known:Mapping[str,Iterable[str]]|pd.DataFrame, # id -> labels, as `read_known` gives them, or a table with id and labels; labels are a list of class names, or text such as "0 25"
+    known:Mapping[str,Iterable[str]]|pd.DataFrame, # id -> labels, or a table with both: names, or text such as "0 25"
     vocab:Vocab|str|Iterable[str]=HPA28, # the classes
 ) -> tuple[pd.Series,pd.DataFrame]: # all labels, in the same order; the changed lines: before, after
     "Known labels in place of decided ones; raises `DecisionError` for an id that is not among the labels"
     vocab = get_vocab(vocab)
-    if isinstance(known, Mapping): known = pd.DataFrame(dict(id=list(known), labels=pd.Series(list(known.values()), dtype=object)))
-    if not {'id', 'labels'} <= set(known):
-        raise DecisionError(f"known labels with the columns {few(known.columns)}: needs id and labels")
-    # Every known sample once, and decided
-    for what,ids in {'labels': labels.index, 'known labels': pd.Index(known.id)}.items():
-        if ids.has_duplicates:
-            raise DecisionError(f"id {few(ids[ids.duplicated()])} stands more than once in the {what}: give each sample once")
-    unknown = known.id[~known.id.isin(labels.index)]
-    if len(unknown):
-        raise DecisionError(f"id {few(unknown)} of the known labels is not among the decided: leave it out, or decide it too")
+    known = _labels_by_id(known)
+    _check_known(labels, known)
+
     # Labels by name
     try:
-        after = {i: vocab.parse(o) for i,o in zip(known.id, known.labels)}
+        after = {id: vocab.parse(o) for id,o in known.items()}
         before = labels.map(vocab.parse)
     except DataError as e: raise DecisionError(f"known labels or decided ones: {e}") from None
-    none = [i for i,o in after.items() if o is None]
+    none = [id for id,o in after.items() if o is None]
     if none: raise DecisionError(f"id {few(none)} of the known labels has none: leave it out")
+
     # What changed
-    out = pd.Series([after.get(i, o) for i,o in labels.items()], labels.index, name=labels.name, dtype=object)
-    changed = [i in after and after[i] != b for i,b in before.items()]
+    out = pd.Series([after.get(id, o) for id,o in labels.items()], labels.index, name=labels.name, dtype=object)
+    changed = [id in after and after[id] != o for id,o in before.items()]
     return out, pd.DataFrame(dict(before=before, after=out))[changed]

@@ -7,7 +7,7 @@ __all__ = ['read_submission', 'labels_a_row', 'check_submission', 'write_submiss
 
 # %% ../../nbs/decide/66_submit.ipynb #c-0df4fee4
 import warnings
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import pandas as pd
@@ -23,16 +23,19 @@ def _match(
 ) -> None: # raises `DecisionError`
     "Every wanted id once, and no other"
     twice = ids[ids.duplicated()]
-    if len(twice): raise DecisionError(f"{where}: id {few(twice)} stands more than once: decide each sample once")
+    if len(twice): raise DecisionError(f"{where}: id {few(twice)} occurs more than once: decide each sample once")
     if wanted is None: return
-    missing, extra = wanted[~wanted.isin(ids)], ids[~ids.isin(wanted)]
+    missing = wanted[~wanted.isin(ids)]
+    extra = ids[~ids.isin(wanted)]
     if len(missing):
-        raise DecisionError(f"{where}: id {few(missing)} of the sample submission is missing: predict these samples too")
+        cure = "predict these samples too"
+        raise DecisionError(f"{where}: id {few(missing)} of the sample submission is missing: {cure}")
     if len(extra):
-        raise DecisionError(f"{where}: id {few(extra)} is not in the sample submission: is it the one of this contest?")
+        cure = "is it the one of this contest?"
+        raise DecisionError(f"{where}: id {few(extra)} is not in the sample submission: {cure}")
 
 # %% ../../nbs/decide/66_submit.ipynb #c-b34bc3fa
-def _each(ids:Iterable[str], values:Iterable, read, where:str) -> list:
+def _each(ids:Iterable[str], values:Iterable, read:Callable, where:str) -> list:
     "`read` applied to each value; a `DataError` names the sample"
     out = []
     for id,value in zip(ids, values):
@@ -49,7 +52,8 @@ def _table(path:str|Path) -> pd.DataFrame:
     except FileNotFoundError: raise
     except (OSError, ValueError) as e: raise DecisionError(f"{path}: not readable as a submission ({e})") from None
     if table.shape[1] != 2:
-        raise DecisionError(f"{path} has the columns {few(table.columns)}: a submission has two, ids and labels, such as Id,Predicted")
+        cure = "a submission has two, ids and labels, such as Id,Predicted"
+        raise DecisionError(f"{path} has the columns {few(table.columns)}: {cure}")
     return table
 
 # %% ../../nbs/decide/66_submit.ipynb #read-submission
@@ -58,7 +62,8 @@ def read_submission(
     vocab:Vocab|str|Iterable[str]=HPA28, # what the codes mean
 ) -> pd.Series: # one list of class names per sample, index id, in the order of the file
     "The labels in a submission; raises `DecisionError` for unknown codes and doubled ids"
-    table, vocab = _table(path), get_vocab(vocab)
+    table = _table(path)
+    vocab = get_vocab(vocab)
     ids, texts = table.iloc[:, 0], table.iloc[:, 1]
     _match(ids, None, str(path))
     labels = _each(ids, texts, vocab.parse, str(path))
@@ -66,11 +71,26 @@ def read_submission(
 
 # %% ../../nbs/decide/66_submit.ipynb #labels-a-row
 def labels_a_row(
-    labels:pd.Series, # one list of class names a sample, as `read_submission` gives them
+    labels:pd.Series, # one list of class names per sample, as `read_submission` gives them
 ) -> pd.Series: # rows, indexed by the number of labels on them, from 0 up without gaps
     "How many rows carry no label, one, two, ..."
     n = labels.map(len)
-    return n.value_counts().reindex(range(n.max() + 1 if len(n) else 1), fill_value=0).rename_axis('labels').rename('rows')
+    most = n.max() if len(n) else 0
+    return n.value_counts().reindex(range(most + 1), fill_value=0).rename_axis('labels').rename('rows')
+
+# %% ../../nbs/decide/66_submit.ipynb #c-check-shape
+def _check_shape(path:str|Path, labels:pd.Series, expected:pd.DataFrame) -> None:
+    "Raises `DecisionError` unless columns, ids and their order are those of the sample submission"
+    cure = "write it with `write_submission(..., sample=)`"
+    columns = list(_table(path))
+    if columns != list(expected):
+        what = f"{path} has the columns {few(columns)}, the sample submission {few(expected)}"
+        raise DecisionError(f"{what}: {cure}")
+    wanted = expected.iloc[:, 0]
+    _match(labels.index.to_series(), wanted, str(path))
+    for row,(there,due) in enumerate(zip(labels.index, wanted)):
+        if there != due:
+            raise DecisionError(f"{path}: row {row} is {there!r} where the sample submission has {due!r}: {cure}")
 
 # %% ../../nbs/decide/66_submit.ipynb #check-submission
 def check_submission(
@@ -81,25 +101,31 @@ def check_submission(
     cap:int|None=5, # warn of rows with more labels; None: any number is fine
 ) -> pd.Series: # its labels, index id
     "Raises `DecisionError` unless columns, ids, order and codes are those the contest expects, and no row is empty"
-    labels, expected = read_submission(path, vocab), _table(sample)
-    wanted, cure = expected.iloc[:, 0], "write it with `write_submission(..., sample=)`"
-    # Columns, ids and their order
-    columns = list(_table(path))
-    if columns != list(expected):
-        raise DecisionError(f"{path} has the columns {few(columns)}, the sample submission {few(expected)}: {cure}")
-    _match(labels.index.to_series(), wanted, str(path))
-    off = [(i,o,w) for i,(o,w) in enumerate(zip(labels.index, wanted)) if o != w]
-    if off:
-        i, there, due = off[0]
-        raise DecisionError(f"{path}: row {i} is {there!r} where the sample submission has {due!r}: {cure}")
+    labels = read_submission(path, vocab)
+    expected = _table(sample)
+    _check_shape(path, labels, expected)
+
     # Labels
     n = labels.map(len)
-    if not empty and (n == 0).any():
-        bare = labels.index[n == 0]
-        raise DecisionError(f"{path}: sample {bare[0]!r} has no label, one of {len(bare)}: decide with the fallback 'argmax', or say empty=True")
+    bare = labels.index[n == 0]
+    if len(bare) and not empty:
+        cure = "decide with the fallback 'argmax', or say empty=True"
+        raise DecisionError(f"{path}: sample {bare[0]!r} has no label, one of {len(bare)}: {cure}")
     if cap is not None and (n > cap).any():
-        warnings.warn(f"{path}: sample {n.idxmax()!r} has {n.max()} labels, one of {(n > cap).sum()} with more than {cap}", stacklevel=2)
+        most = f"sample {n.idxmax()!r} has {n.max()} labels"
+        warnings.warn(f"{path}: {most}, one of {(n > cap).sum()} with more than {cap}", stacklevel=2)
     return labels
+
+# %% ../../nbs/decide/66_submit.ipynb #c-column-names
+def _column_names(columns:Iterable[str]|None, expected:pd.DataFrame|None) -> list[str]:
+    "Two names: those of the sample submission where there is one, else those given, else `COLUMNS`"
+    columns = list(columns or ())
+    names = list(expected) if expected is not None else columns or list(COLUMNS)
+    if len(names) != 2: raise DecisionError(f"columns {few(names)}: name two, for ids and labels")
+    if columns and columns != names:
+        cure = "leave columns out, or take its own"
+        raise DecisionError(f"columns {few(columns)}, but the sample submission has {few(names)}: {cure}")
+    return names
 
 # %% ../../nbs/decide/66_submit.ipynb #write-submission
 def write_submission(
@@ -108,17 +134,18 @@ def write_submission(
     labels:Iterable[Iterable[str]], # class names of each, as `Decision.decide` gives them
     vocab:Vocab|str|Iterable[str]=HPA28, # whose codes to write
     sample:str|Path|None=None, # the contest's sample submission: its column names, its ids, all of them, in its order
-    columns:Iterable[str]|None=None, # names of the two columns; None: those of the sample submission, or Id and Predicted
+    columns:Iterable[str]|None=None, # names of the two columns; None: those of the sample submission, or Id, Predicted
 ) -> Path: # `path`
     "Write labels as a submission; raises `DecisionError` for ids or columns that do not fit"
-    path, ids, labels, vocab = Path(path), pd.Series(list(ids), dtype=object), list(labels), get_vocab(vocab)
-    if len(ids) != len(labels): raise DecisionError(f"{path}: {len(ids)} ids but {len(labels)} sets of labels: give one each")
+    path = Path(path)
+    ids = pd.Series(list(ids), dtype=object)
+    labels = list(labels)
+    vocab = get_vocab(vocab)
+    if len(ids) != len(labels):
+        raise DecisionError(f"{path}: {len(ids)} ids but {len(labels)} sets of labels: give one each")
     expected = None if sample is None else _table(sample)
-    # Columns
-    names = list(columns or COLUMNS) if expected is None else list(expected)
-    if len(names) != 2: raise DecisionError(f"columns {few(names)}: name two, for ids and labels")
-    if columns and list(columns) != names:
-        raise DecisionError(f"columns {few(columns)}, but the sample submission has {few(names)}: leave columns out, or take its own")
+    names = _column_names(columns, expected)
+
     # Rows
     wanted = ids if expected is None else expected.iloc[:, 0]
     _match(ids, wanted, str(path))
@@ -134,25 +161,39 @@ def _labels(x:pd.Series|str|Path, vocab:Vocab, where:str) -> pd.Series:
     _match(x.index.to_series(), None, where)
     return pd.Series(_each(x.index, x, vocab.parse, where), x.index, dtype=object)
 
+# %% ../../nbs/decide/66_submit.ipynb #c-check-comparable
+def _check_comparable(a:pd.Series, b:pd.Series) -> None:
+    "Raises `DecisionError` unless both are about the same samples, and know their labels"
+    for have,want,where in ((b, a, 'b'), (a, b, 'a')):
+        lost = want.index.difference(have.index, sort=False)
+        if len(lost):
+            cure = "compare submissions of the same samples"
+            raise DecisionError(f"{where}: id {lost[0]!r} is missing, one of {len(lost)}: {cure}")
+    unknown = [id for id in a.index if a[id] is None or b[id] is None]
+    if unknown:
+        cure = "decide it, or leave it out of both"
+        raise DecisionError(f"sample {unknown[0]!r} has unknown labels (None), one of {len(unknown)}: {cure}")
+
 # %% ../../nbs/decide/66_submit.ipynb #compare-submissions
 def compare_submissions(
     a:pd.Series|str|Path, # a submission, or its labels: id -> list of class names
     b:pd.Series|str|Path, # the other one
     vocab:Vocab|str|Iterable[str]=HPA28, # what the codes mean
-) -> pd.DataFrame: # one row a class, and `all`: rows in a and in b, added by b, removed by b, changed rows
+) -> pd.DataFrame: # one row per class, and `all`: rows in a and in b, added by b, removed by b, changed rows
     "What `b` says otherwise than `a`; raises `DecisionError` when they are about different samples"
     vocab = get_vocab(vocab)
     if 'all' in vocab: raise DecisionError("a class is called 'all', the name of the last line: rename it")
-    a, b = _labels(a, vocab, 'a'), _labels(b, vocab, 'b')
-    for one,other,where in ((b, a, 'b'), (a, b, 'a')):
-        lost = other.index.difference(one.index, sort=False)
-        if len(lost): raise DecisionError(f"{where}: id {lost[0]!r} is missing, one of {len(lost)}: compare submissions of the same samples")
-    unknown = [i for i in a.index if a[i] is None or b[i] is None]
-    if unknown: raise DecisionError(f"sample {unknown[0]!r} has unknown labels (None), one of {len(unknown)}: decide it, or leave it out of both")
-    x, y = (vocab.multi_hot(o.loc[a.index]).astype(bool) for o in (a, b))
-    out = pd.DataFrame(dict(a=x.sum(0), b=y.sum(0), added=(y & ~x).sum(0), removed=(x & ~y).sum(0)), index=vocab.names)
+    a = _labels(a, vocab, 'a')
+    b = _labels(b, vocab, 'b')
+    _check_comparable(a, b)
+
+    # Class by class, then all
+    x = vocab.multi_hot(a).astype(bool)
+    y = vocab.multi_hot(b.loc[a.index]).astype(bool)
+    counts = dict(a=x.sum(0), b=y.sum(0), added=(y & ~x).sum(0), removed=(x & ~y).sum(0))
+    out = pd.DataFrame(counts, index=vocab.names)
     out['changed'] = out.added + out.removed
-    out.loc['all'] = [*out[['a', 'b', 'added', 'removed']].sum(), (x != y).any(1).sum()]
+    out.loc['all'] = [*out[list(counts)].sum(), (x != y).any(1).sum()]
     return out
 
 # %% ../../nbs/decide/66_submit.ipynb #plot-comparison
@@ -162,9 +203,17 @@ def plot_comparison(
 ) -> object: # the Axes
     "Labels added to the right, labels removed to the left, for classes where anything changed"
     import matplotlib.pyplot as plt
-    changed = comparison.drop(index='all'); changed = changed[changed.changed > 0][::-1]
+    classes = comparison.drop(index='all')
+    changed = classes[classes.changed > 0][::-1]
     if ax is None: ax = plt.subplots(figsize=(6, 1 + .25*len(changed)))[1]
-    ax.barh(changed.index, changed.added, label='added'); ax.barh(changed.index, -changed.removed, label='removed')
-    ax.axvline(0, color='grey', lw=.8); ax.set(xlabel='rows'); ax.xaxis.get_major_locator().set_params(integer=True)
+
+    # Bars
+    ax.barh(changed.index, changed.added, label='added')
+    ax.barh(changed.index, -changed.removed, label='removed')
+
+    # Axes
+    ax.axvline(0, color='grey', lw=.8)
+    ax.set(xlabel='rows')
+    ax.xaxis.get_major_locator().set_params(integer=True)
     ax.legend(bbox_to_anchor=(1, 1), loc='upper left')
     return ax

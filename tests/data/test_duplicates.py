@@ -22,24 +22,28 @@ from hpa_lib.data.samples import RGBY, kaggle_samples, read_samples, tidy_sample
 from hpa_lib.synth.atlas import make_atlas, read_truth
 
 FEW = settings(max_examples=60, deadline=None)
+BITS = st.integers(0, 2**64 - 1) | st.sampled_from([0, 1, 3, 7, 2**64 - 1])
 
 
 @FEW
-@given(arrays(np.uint64, st.tuples(st.integers(0, 40), st.integers(1, 3)), elements=st.integers(0, 2**64 - 1) | st.sampled_from([0, 1, 3, 7, 2**64 - 1])), st.data())
+@given(arrays(np.uint64, st.tuples(st.integers(0, 40), st.integers(1, 3)), elements=BITS), st.data())
 def test_pairs_are_those_of_brute_force(hashes, data):
     "Whatever the hashes and radii, and with other hashes for the second row"
     n, k = hashes.shape
     radii = data.draw(st.lists(st.integers(0, 64), min_size=k, max_size=k))
     others = hashes[::-1].copy() if data.draw(st.booleans()) else hashes
-    found = [(i, j) for i in range(n) for j in range(i + 1, n) if all((int(a) ^ int(b)).bit_count() <= r for a, b, r in zip(hashes[i], others[j], radii))]
+
+    def near(a, b):
+        return all((int(x) ^ int(y)).bit_count() <= r for x, y, r in zip(a, b, radii))
+    found = [(i, j) for i in range(n) for j in range(i + 1, n) if near(hashes[i], others[j])]
     i, j = near_pairs(hashes, radii, others, workers=data.draw(st.integers(1, 2)))
     assert list(zip(i.tolist(), j.tolist())) == found
 
 
 def test_pairs_across_blocks():
     "More rows than a tile holds"
-    chance = np.random.default_rng(0)
-    hashes = chance.integers(0, 2**64, (9000, 2), dtype=np.uint64)
+    rng = np.random.default_rng(0)
+    hashes = rng.integers(0, 2**64, (9000, 2), dtype=np.uint64)
     hashes[[4095, 4096, 4097, 8999]] = hashes[[0, 63, 64, 5000]]
     i, j = near_pairs(hashes, [3, 3])
     assert list(zip(i.tolist(), j.tolist())) == [(0, 4095), (63, 4096), (64, 4097), (5000, 8999)]
@@ -72,11 +76,16 @@ def test_score_is_symmetric_and_bounded(two, gain, lift):
         assert np.allclose(match_score(a, a * gain + lift), 1, atol=1e-3)
 
 
+ROW = st.integers(0, 11)
+TWINS = st.lists(st.sampled_from(["x", "s0", None]), min_size=12, max_size=12)
+
+
 @FEW
-@given(st.integers(1, 12), st.lists(st.tuples(st.integers(0, 11), st.integers(0, 11)), max_size=12), st.lists(st.sampled_from(["x", "s0", None]), min_size=12, max_size=12))
+@given(st.integers(1, 12), st.lists(st.tuples(ROW, ROW), max_size=12), TWINS)
 def test_twins_share_a_group_and_no_row_goes(n, ends, old):
     "Pairs and the ties that were there before; the order of pairs changes nothing"
-    samples = tidy_samples(pd.DataFrame(dict(id=[f"s{i}" for i in range(n)], antibody=[str(i // 2) for i in range(n)], twin=old[:n])))
+    ids, antibodies = [f"s{i}" for i in range(n)], [str(i // 2) for i in range(n)]
+    samples = tidy_samples(pd.DataFrame(dict(id=ids, antibody=antibodies, twin=old[:n])))
     pairs = pd.DataFrame([(f"s{a}", f"s{b}") for a, b in ends if a < n and b < n and a != b], columns=["id_a", "id_b"])
     done = add_twins(samples, pairs)
     assert done.id.tolist() == samples.id.tolist() and done.labels.tolist() == samples.labels.tolist()
@@ -87,11 +96,14 @@ def test_twins_share_a_group_and_no_row_goes(n, ends, old):
     pd.testing.assert_frame_equal(add_twins(done, pairs), done)
 
 
-ODD = st.text(st.characters(exclude_categories=("C", "Z")) | st.sampled_from(', "\'#;'), min_size=1, max_size=6).filter(str.strip) | st.sampled_from(["NA", "null", "1", "01", "id_a", " a", "a ", "a,b", '"a"', "a'"])
+LETTERS = st.characters(exclude_categories=("C", "Z")) | st.sampled_from(', "\'#;')
+NAMES = st.sampled_from(["NA", "null", "1", "01", "id_a", " a", "a ", "a,b", '"a"', "a'"])
+ODD = st.text(LETTERS, min_size=1, max_size=6).filter(str.strip) | NAMES
+ODD_PAIRS = st.lists(st.tuples(ODD, ODD).filter(lambda o: o[0] != o[1]), max_size=8)
 
 
 @settings(max_examples=150, deadline=None)
-@given(st.lists(st.tuples(ODD, ODD).filter(lambda o: o[0] != o[1]), max_size=8), st.permutations(["id_a", "id_b", "score", "source_a"]), st.sampled_from(["csv", "parquet"]))
+@given(ODD_PAIRS, st.permutations(["id_a", "id_b", "score", "source_a"]), st.sampled_from(["csv", "parquet"]))
 def test_tables_of_pairs_come_back(tmp_path_factory, pairs, columns, kind):
     "Whatever the ids, the order of the columns and the columns beside them"
     path = tmp_path_factory.getbasetemp() / f"pairs.{kind}"
@@ -150,13 +162,16 @@ def test_parquet_that_holds_no_pairs(tmp_path, table, why):
 
 def with_jpegs(folder: Path, seed: int, n: int, twins: int):
     "An atlas whose twins are shifted, brightened and re-encoded; nobody tells of them"
-    samples, truth = read_samples(make_atlas(folder / "atlas", n=n, size=256, seed=seed, twins=twins, twin_shift=.04, twin_gain=1.25, workers=1)), read_truth(folder / "atlas")
-    for row in samples.index[samples.id.isin(truth.twins.Id)]:
+    how = dict(n=n, size=256, seed=seed, twins=twins, twin_shift=.04, twin_gain=1.25)
+    samples = read_samples(make_atlas(folder / "atlas", workers=1, **how))
+    planted = read_truth(folder / "atlas").twins
+    for row in samples.index[samples.id.isin(planted.Id)]:
         for c in RGBY:
             path = Path(samples.loc[row, c])
             Image.open(path).save(path.with_suffix(".jpg"), quality=85)
             samples.loc[row, c] = str(path.with_suffix(".jpg"))
-    return tidy_samples(samples.assign(twin=None, group=None)), {frozenset(o) for o in truth.twins[["Id", "twin_of"]].to_numpy()}
+    unknown = tidy_samples(samples.assign(twin=None, group=None))
+    return unknown, {frozenset(o) for o in planted[["Id", "twin_of"]].to_numpy()}
 
 
 @pytest.mark.slow
@@ -226,7 +241,8 @@ def test_real_field_moved_and_compressed(real, tmp_path):
             Image.fromarray((plane * .8).astype(np.uint8)).save(tmp_path / f"{row.id}x_{c}.jpg", quality=85)
     hashes = pd.concat([hash_pictures(o, progress=False) for o in (samples, read_samples(tmp_path))], ignore_index=True)
     pairs = find_twins(hashes)
-    assert sorted(pairs.id_b) == sorted(samples.id + "x") and (pairs.id_b == pairs.id_a + "x").all() and (pairs.source_a != pairs.source_b).all()
+    assert sorted(pairs.id_b) == sorted(samples.id + "x")
+    assert (pairs.id_b == pairs.id_a + "x").all() and (pairs.source_a != pairs.source_b).all()
     print(pairs.score.describe())
 
 
@@ -242,5 +258,6 @@ def test_published_lists(real):
     inside = twin_table(tied)
     across = inside[inside.source_a != inside.source_b]
     print(len(pairs), len(inside), len(across), across.agreement.value_counts().to_dict())
-    assert len(across) == 4052 and across.agreement.value_counts().to_dict() == dict(equal=2447, overlapping=1526, disjoint=79)
+    assert len(across) == 4052
+    assert across.agreement.value_counts().to_dict() == dict(equal=2447, overlapping=1526, disjoint=79)
     assert len(label_conflicts(tied)) == 1605
