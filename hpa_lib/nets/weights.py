@@ -22,7 +22,6 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from ..core import NetError, few, writing
-from .stems import widen_stem
 
 # %% ../../nbs/nets/38_weights.ipynb #safetensors
 def _safetensors(path:Path, tensors:bool=True) -> tuple[dict, dict, dict]:
