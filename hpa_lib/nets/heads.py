@@ -25,7 +25,8 @@ class GeM(nn.Module):
         eps:float=1e-6, # the smallest value that counts
     ):
         super().__init__()
-        self.p,self.eps = nn.Parameter(torch.tensor(float(p))),eps
+        self.p = nn.Parameter(torch.tensor(float(p)))
+        self.eps = eps
     def forward(self, x):
         x = x.clamp(min=self.eps)
         top = x.amax((2, 3), keepdim=True)
@@ -54,8 +55,16 @@ def concat_pool_head(
     ps:float=.5, # dropout before both linear layers
 ) -> nn.Sequential: # N x F x h x w -> N x n_out logits
     "Head of bestfitting and of the densenet121 pipeline: concat-pool, BN, dropout, hidden, ReLU, BN, dropout, logits"
-    return nn.Sequential(AdaptiveConcatPool(), nn.BatchNorm1d(2*n_in), nn.Dropout(ps), nn.Linear(2*n_in, hidden), nn.ReLU(inplace=True),
-                         nn.BatchNorm1d(hidden), nn.Dropout(ps), nn.Linear(hidden, n_out))
+    return nn.Sequential(
+        AdaptiveConcatPool(),
+        nn.BatchNorm1d(2*n_in),
+        nn.Dropout(ps),
+        nn.Linear(2*n_in, hidden),
+        nn.ReLU(inplace=True),
+        nn.BatchNorm1d(hidden),
+        nn.Dropout(ps),
+        nn.Linear(hidden, n_out),
+    )
 
 # %% ../../nbs/nets/37_heads.ipynb #avg512-head
 def avg512_head(
@@ -65,7 +74,13 @@ def avg512_head(
     ps:float=0., # not used: there is no dropout
 ) -> nn.Sequential: # N x F x h x w -> N x n_out logits
     "Head of the resnet50 solution: mean, 512, BN, logits, without a ReLU"
-    return nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(n_in, hidden), nn.BatchNorm1d(hidden), nn.Linear(hidden, n_out))
+    return nn.Sequential(
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+        nn.Linear(n_in, hidden),
+        nn.BatchNorm1d(hidden),
+        nn.Linear(hidden, n_out),
+    )
 
 # %% ../../nbs/nets/37_heads.ipynb #linear-head
 def linear_head(
@@ -87,8 +102,16 @@ def fastai_head(
     "Head of fastai's `vision_learner` (the fastai silver solution), with a bias of zeros in the last layer"
     last = nn.Linear(hidden, n_out)
     nn.init.zeros_(last.bias)
-    return nn.Sequential(AdaptiveConcatPool(), nn.BatchNorm1d(2*n_in), nn.Dropout(ps/2), nn.Linear(2*n_in, hidden, bias=False), nn.ReLU(inplace=True),
-                         nn.BatchNorm1d(hidden), nn.Dropout(ps), last)
+    return nn.Sequential(
+        AdaptiveConcatPool(),
+        nn.BatchNorm1d(2*n_in),
+        nn.Dropout(ps/2),
+        nn.Linear(2*n_in, hidden, bias=False),
+        nn.ReLU(inplace=True),
+        nn.BatchNorm1d(hidden),
+        nn.Dropout(ps),
+        last,
+    )
 
 # %% ../../nbs/nets/37_heads.ipynb #gem-head
 def gem_head(
@@ -111,4 +134,11 @@ def attention_head(
     return nn.Sequential(AttentionPool(n_in, hidden), nn.Dropout(ps), nn.Linear(n_in, n_out))
 
 # %% ../../nbs/nets/37_heads.ipynb #heads
-heads = MappingProxyType(dict(concat_pool=concat_pool_head, avg512=avg512_head, linear=linear_head, fastai=fastai_head, gem=gem_head, attention=attention_head))
+heads = MappingProxyType(dict(
+    concat_pool=concat_pool_head,
+    avg512=avg512_head,
+    linear=linear_head,
+    fastai=fastai_head,
+    gem=gem_head,
+    attention=attention_head,
+))

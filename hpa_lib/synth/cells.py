@@ -16,28 +16,6 @@ from fastcore.basics import patch
 from numpy.random import Generator
 from scipy.ndimage import gaussian_filter
 
-# %% ../../nbs/synth/13_cells.ipynb #show-wall
-def show_wall(
-    pics:Sequence[np.ndarray], # H x W or H x W x 3
-    titles:Sequence[str]=(), # one for each picture, or none
-    cols:int=7, # pictures in a row
-    side:float=1.3, # of a picture, in inches
-    dpi:int=80, # of the figure
-    **kw, # to `imshow`
-) -> None: # draws
-    "A wall of pictures, for the pages of this wing"
-    import matplotlib.pyplot as plt
-    rows = -(-len(pics)//cols)
-    size = (cols*side, rows*(side + .22*bool(titles)))
-    fig, axs = plt.subplots(rows, cols, figsize=size, dpi=dpi, squeeze=False)
-    for ax in axs.flat: ax.axis('off')
-    # Bytes are shown as they are, other numbers from their least to their largest
-    for ax, pic, title in zip(axs.flat, pics, [*titles, *['']*len(pics)]):
-        whole = dict(vmin=0, vmax=255) if pic.dtype == np.uint8 else {}
-        ax.imshow(pic, **(dict(cmap='gray') | whole | kw))
-        ax.set_title(title, fontsize=7, pad=2)
-    fig.subplots_adjust(0, 0, 1, .93 if titles else 1, .02, .12 if titles else .02)
-
 # %% ../../nbs/synth/13_cells.ipynb #cellline
 @dataclass(frozen=True)
 class CellLine:
@@ -51,8 +29,8 @@ class CellLine:
     gaps:float # share of places left empty
     nucleus:float # diameter of the nucleus / short diameter of the cell
     oval:float # long axis / short axis of the nucleus
-    fibres:int # microtubules a cell
-    bend:float # how much fibres curl, radians a um
+    fibres:int # microtubules per cell
+    bend:float # how much fibres curl, radians per um
     mesh:float # mesh width of the ER
     reach:float # how far the ER reaches from the nucleus
 
@@ -65,7 +43,8 @@ CELL_LINES = {o.name: o for o in (
     CellLine('HEK 293',  .03, 21, 1.25, .09, .88, .28, .54, 1.15, 50, .09, 1.1, 3.5),
     CellLine('PC-3',     .03, 29, 1.50, .14, .95, .25, .46, 1.30, 65, .07, 1.4, 6.),
     CellLine('HeLa',     .02, 29, 1.25, .07, .86, .25, .47, 1.20, 75, .06, 1.4, 6.),
-    CellLine('A549',     .02, 31, 1.60, .07, .86, .25, .45, 1.25, 75, .04, 1.5, 6.))}
+    CellLine('A549',     .02, 31, 1.60, .07, .86, .25, .45, 1.25, 75, .04, 1.5, 6.),
+)}
 
 # %% ../../nbs/synth/13_cells.ipynb #cell
 @dataclass
@@ -89,9 +68,25 @@ def unit(
     "The vector of length 1 in a direction"
     return np.stack([np.cos(angle), np.sin(angle)], -1)
 
+# %% ../../nbs/synth/13_cells.ipynb #direction
+def direction(
+    vectors:np.ndarray, # K x 2
+) -> np.ndarray: # K, radians
+    "The direction of vectors: the counterpart of `unit`"
+    return np.arctan2(*vectors.T[::-1])
+
+# %% ../../nbs/synth/13_cells.ipynb #turned
+def turned(
+    points:np.ndarray, # ... x 2
+    angle:float, # radians
+) -> np.ndarray: # ... x 2
+    "Points turned round the origin"
+    co, si = unit(angle)
+    return points@np.array([[co, si], [-si, co]])
+
 # %% ../../nbs/synth/13_cells.ipynb #rough
 def rough(
-    rng:Generator, # chance
+    rng:Generator, # random generator
     size:float, # how uneven
 ) -> np.ndarray: # complex Fourier terms 2 to 6
     "Random terms for an uneven outline; higher waves are weaker"
@@ -108,10 +103,13 @@ def radial(
     waves:Sequence[complex]=(), # Fourier terms of the outline
 ) -> np.ndarray: # 0 at the centre, 1 on the outline
     "Distance from the centre in units of the uneven ellipse around it"
+    # Points as complex numbers, in the frame of the ellipse
     z = ((x-at[0]) + 1j*(y-at[1]))*np.exp(-1j*turn)
     z = (z.real/axes[0] + 1j*z.imag/axes[1]).astype(np.complex64)
     r = np.abs(z)
-    step = power = z/np.maximum(r, 1e-6)
+    # The outline in their direction: powers of a unit number turn faster and faster
+    step = z/np.maximum(r, 1e-6)
+    power = step
     out = np.ones(r.shape, np.float32)
     for w in waves:
         power = power*step
@@ -120,7 +118,7 @@ def radial(
 
 # %% ../../nbs/synth/13_cells.ipynb #make-cell
 def make_cell(
-    rng:Generator, # chance
+    rng:Generator, # random generator
     line:CellLine, # the cell line
     at:np.ndarray, # centre, um
     radius:float, # mean radius, um
@@ -129,56 +127,82 @@ def make_cell(
     stage:str='rest', # 'rest', 'mitosis' or 'daughter'
 ) -> Cell: # the cell
     "A cell with its nucleus off centre and its microtubule organising centre beside the nucleus"
+    # Cell and nucleus
     axes = radius*np.array([stretch**.5, stretch**-.5])
     oval = line.oval**(.5*np.clip(rng.normal(1, .4), .1, 2))
     nuc = axes[1]*line.nucleus*np.exp(rng.normal(0, .08))*np.array([oval, 1/oval])
-    co, si = unit(turn)
-    nuc_at = at + (rng.normal(size=2)*axes*.10)@np.array([[co, si], [-si, co]])
-    nuc_turn, side = turn + rng.normal(0, .4), rng.uniform(0, 2*np.pi)
-    if stage == 'mitosis': # chromosomes in a plate, a pole on either side
+    nuc_at = at + turned(rng.normal(size=2)*axes*.10, turn)
+    nuc_turn = turn + rng.normal(0, .4)
+    # Organising centres; in mitosis chromosomes lie in a plate, with a pole on either side
+    side = rng.uniform(0, 2*np.pi)
+    if stage == 'mitosis':
         nuc_at, nuc, nuc_turn = at, radius*np.array([.55, .17]), side + np.pi/2
         poles = at + radius*.62*np.array([unit(side), -unit(side)])
     else:
         reach = 1/radial(*(nuc_at + unit(side)), nuc_at, nuc, nuc_turn)
         poles = nuc_at + unit(side)[None]*(reach + rng.uniform(.8, 2.))
+    # Outlines
     waves = rough(rng, line.waves if stage == 'rest' else .03)
-    return Cell(at, axes, turn, waves, nuc_at, nuc, nuc_turn, rough(rng, .035), poles, stage)
+    nuc_waves = rough(rng, .035)
+    return Cell(at, axes, turn, waves, nuc_at, nuc, nuc_turn, nuc_waves, poles, stage)
+
+# %% ../../nbs/synth/13_cells.ipynb #places
+def _places(rng:Generator, line:CellLine, view:float) -> np.ndarray:
+    "K x 2 centres in um: a shaken, turned grid with gaps, and one place near the middle"
+    step = line.across*line.room
+    n = int(np.ceil(view*.75/step)) + 1
+    # Grid, every other row moved by half a step
+    g = np.mgrid[-n:n+1, -n:n+1].reshape(2, -1).T.astype(float)
+    g[:,0] += .5*(g[:,1]%2)
+    # Shaken and turned
+    g = (g + rng.uniform(-.5, .5, 2) + rng.uniform(-.24, .24, g.shape))*step
+    g = turned(g, rng.uniform(0, 2*np.pi))
+    # Moved, so that the central place lies near the middle of the field
+    focus = np.argmin((g**2).sum(1))
+    g += rng.uniform(.3, .7, 2)*view - g[focus]
+    # Gaps, and the end of the field
+    around = ((g > -.7*line.across) & (g < view + .7*line.across)).all(1)
+    stay = (rng.random(len(g)) > line.gaps) & around
+    stay[focus] = True
+    return g[stay]
+
+# %% ../../nbs/synth/13_cells.ipynb #two-daughters
+def _two_daughters(rng:Generator, line:CellLine, at:np.ndarray, radius:float, turn:float) -> list[Cell]:
+    "Two cells side by side, their organising centres turned to each other"
+    pair = []
+    for side in (1, -1):
+        c = make_cell(rng, line, at + side*.8*radius*unit(turn), .62*radius, 1.2, turn + np.pi/2, 'daughter')
+        c.poles = (c.at - side*.25*radius*unit(turn))[None]
+        pair.append(c)
+    return pair
 
 # %% ../../nbs/synth/13_cells.ipynb #plant-cells
 def plant_cells(
-    rng:Generator, # chance
+    rng:Generator, # random generator
     line:CellLine, # the cell line
     view:float=40., # side of the field, um
     mitosis:bool=False, # with a cell in metaphase near the middle
     divided:bool=False, # with a pair of daughter cells near the middle
 ) -> list[Cell]: # cells in and around the field
     "Cells on a shaken, turned grid with gaps, most of them stretched the same way"
-    step = line.across*line.room
-    n = int(np.ceil(view*.75/step)) + 1
-    g = np.mgrid[-n:n+1, -n:n+1].reshape(2, -1).T.astype(float)
-    g[:,0] += .5*(g[:,1]%2)
-    g = (g + rng.uniform(-.5, .5, 2) + rng.uniform(-.24, .24, g.shape))*step
-    co, si = unit(rng.uniform(0, 2*np.pi))
-    g = g@np.array([[co, si], [-si, co]])
-    focus = np.argmin((g**2).sum(1)) # this cell stands near the middle
-    g += rng.uniform(.3, .7, 2)*view - g[focus]
-    stay = (rng.random(len(g)) > line.gaps) & ((g > -.7*line.across) & (g < view + .7*line.across)).all(1)
-    stay[focus] = True
-    g = g[stay]
-    middle = list(np.argsort(((g - view/2)**2).sum(1))[:2])
-    stage = {middle.pop(0): o for o,wanted in (('daughter', divided), ('mitosis', mitosis)) if wanted and middle}
-    flow, out = rng.uniform(0, np.pi), []
-    for i,p in enumerate(g):
-        r, turn = line.across*.56*np.exp(rng.normal(0, .12)), flow + rng.normal(0, .5)
+    places = _places(rng, line, view)
+    # Who divides: those nearest the middle
+    middle = list(np.argsort(((places - view/2)**2).sum(1))[:2])
+    stages = {}
+    if divided and middle: stages[middle.pop(0)] = 'daughter'
+    if mitosis and middle: stages[middle.pop(0)] = 'mitosis'
+    # Cell by cell
+    flow = rng.uniform(0, np.pi)
+    cells = []
+    for i,at in enumerate(places):
+        radius = line.across*.56*np.exp(rng.normal(0, .12))
+        turn = flow + rng.normal(0, .5)
         stretch = line.stretch**np.clip(rng.normal(1, .45), 0, 2)
-        if stage.get(i) == 'daughter':
-            for side in (1, -1):
-                c = make_cell(rng, line, p + side*.8*r*unit(turn), .62*r, 1.2, turn + np.pi/2, 'daughter')
-                c.poles = (c.at - side*.25*r*unit(turn))[None]
-                out.append(c)
-        elif stage.get(i) == 'mitosis': out.append(make_cell(rng, line, p, .72*r, 1.05, turn, 'mitosis'))
-        else: out.append(make_cell(rng, line, p, r, stretch, turn))
-    return out
+        stage = stages.get(i, 'rest')
+        if stage == 'daughter': cells += _two_daughters(rng, line, at, radius, turn)
+        elif stage == 'mitosis': cells.append(make_cell(rng, line, at, .72*radius, 1.05, turn, stage))
+        else: cells.append(make_cell(rng, line, at, radius, stretch, turn))
+    return cells
 
 # %% ../../nbs/synth/13_cells.ipynb #field
 class Field:
@@ -186,11 +210,12 @@ class Field:
     def __init__(self,
         cells:list[Cell], # cells in and around the field
         line:CellLine, # their cell line
-        size:int=128, # pixels a side
-        view:float=40., # um a side
-        rng:Generator|None=None, # chance, for ragged borders; None: smooth ones
+        size:int=128, # pixels per side
+        view:float=40., # um per side
+        rng:Generator|None=None, # random generator, for ragged borders; None: smooth ones
     ):
-        self.cells, self.line, self.size, self.view, self.px = cells, line, size, view, view/size
+        self.cells, self.line = cells, line
+        self.size, self.view, self.px = size, view, view/size
         g = ((np.arange(size) + .5)*self.px).astype(np.float32)
         self.y, self.x = np.meshgrid(g, g, indexing='ij')
         self._map_cells(rng)
@@ -203,26 +228,30 @@ def window(self:Field,
     radius:float, # um
 ) -> tuple[slice,slice]|None: # rows and columns; None: outside the field
     "The part of the field around a point"
-    lo = np.maximum(np.floor((at - radius)/self.px).astype(int), 0)
-    hi = np.minimum(np.ceil((at + radius)/self.px).astype(int) + 1, self.size)
-    return None if (lo >= hi).any() else (slice(lo[1], hi[1]), slice(lo[0], hi[0]))
+    low = np.maximum(np.floor((at - radius)/self.px).astype(int), 0)
+    high = np.minimum(np.ceil((at + radius)/self.px).astype(int) + 1, self.size)
+    if (low >= high).any(): return None
+    return slice(low[1], high[1]), slice(low[0], high[0])
 
 # %% ../../nbs/synth/13_cells.ipynb #steepness
 def steepness(
     a:np.ndarray, # H x W
-    px:float, # um a pixel
+    px:float, # um per pixel
 ) -> tuple[np.ndarray,np.ndarray,np.ndarray]: # slope in x, in y, and its length, never below .02
-    "The gradient of a map, a um"
+    "The gradient of a map, per um"
     gy, gx = np.gradient(a, px)
     return gx, gy, np.maximum(np.hypot(gx, gy), .02)
 
-# %% ../../nbs/synth/13_cells.ipynb #field-map-cells
+# %% ../../nbs/synth/13_cells.ipynb #field-nearest
 @patch
-def _map_cells(self:Field, rng):
-    S = self.size
+def _nearest(self:Field, rng:Generator|None) -> tuple[np.ndarray,np.ndarray,np.ndarray]:
+    "Relative radius of the nearest cell and of the second nearest, and the number of the nearest"
+    shape = (self.size, self.size)
     x, y = self.x, self.y
     if rng is not None: x, y = (o + .45*texture(self, rng, 1.3) for o in (x, y))
-    first, second, owner = np.full((S, S), 9, np.float32), np.full((S, S), 9, np.float32), np.full((S, S), -1, np.int16)
+    first = np.full(shape, 9, np.float32)
+    second = np.full(shape, 9, np.float32)
+    owner = np.full(shape, -1, np.int16)
     for i,c in enumerate(self.cells):
         s = self.window(c.at, c.axes.max()*1.7)
         if s is None: continue
@@ -231,44 +260,71 @@ def _map_cells(self:Field, rng):
         second[s] = np.where(near, first[s], np.minimum(second[s], d))
         owner[s][near] = i
         first[s][near] = d[near]
+    return first, second, owner
+
+# %% ../../nbs/synth/13_cells.ipynb #field-map-cells
+@patch
+def _map_cells(self:Field, rng:Generator|None) -> None:
+    "`owner`, `edge`, `seam` and `shown`"
+    first, second, owner = self._nearest(rng)
     self.owner = np.where(first < 1, owner, -1)
+    # Distance to the border
     between = (second - first)/2
     border = np.minimum(1 - first, between)
     self.edge = np.clip(border/steepness(border, self.px)[2], -6, 9)
+    # Distance to the line where two cells meet
     touch = (second < 1.02) & (self.owner >= 0)
     self.seam = np.where(touch, between/steepness(between, self.px)[2], 9.)
-    self.shown = np.array([(self.owner == i).sum() for i in range(len(self.cells))])*self.px**2
-    self.shown = np.array([min(1., a/(np.pi*c.axes.prod())) for a,c in zip(self.shown, self.cells)])
+    # Share of each cell in view
+    area = np.array([(self.owner == i).sum() for i in range(len(self.cells))])*self.px**2
+    self.shown = np.array([min(1., a/(np.pi*c.axes.prod())) for a,c in zip(area, self.cells)])
 
 # %% ../../nbs/synth/13_cells.ipynb #field-map-nuclei
 @patch
-def _map_nuclei(self:Field):
+def _map_nuclei(self:Field) -> None:
+    "`nuc` and `dna`, the shares of a pixel, and what paths and points need"
+    # Distance to the nuclear envelope, which keeps away from the rim of the cell
     self.dna = np.full((self.size, self.size), -30, np.float32)
     self.nuc = self.dna.copy()
     for i,c in enumerate(self.cells):
         s = self.window(c.nuc_at, c.axes.max()*1.6)
         if s is None: continue
-        d = (1 - radial(self.x[s], self.y[s], c.nuc_at, c.nuc_axes, c.nuc_turn, c.nuc_waves))*np.sqrt(c.nuc_axes.prod())
+        r = radial(self.x[s], self.y[s], c.nuc_at, c.nuc_axes, c.nuc_turn, c.nuc_waves)
+        d = (1 - r)*np.sqrt(c.nuc_axes.prod())
         mine = self.owner[s] == i
         d = np.minimum(d, self.edge[s] - 1)[mine]
         self.dna[s][mine] = d
         if c.stage != 'mitosis': self.nuc[s][mine] = d
-    self.inside, self.nucleus = soft(self, self.edge), soft(self, self.nuc)
+    # Shares of a pixel
+    self.inside = soft(self, self.edge)
+    self.nucleus = soft(self, self.nuc)
     self.cyto = self.inside*(1 - soft(self, self.dna + .3))
-    free = gaussian_filter(np.minimum(self.edge, -self.dna), .5/self.px)
-    gx, gy, g = steepness(free, self.px)
-    self.free, self.away = free, np.stack([gx/g, gy/g], -1)
+    # For paths: distance to nucleus or border, and the way off them
+    self.free = gaussian_filter(np.minimum(self.edge, -self.dna), .5/self.px)
+    gx, gy, g = steepness(self.free, self.px)
+    self.away = np.stack([gx/g, gy/g], -1)
+    # For points: pixels sorted by cell, and where each cell ends among them
     self.order = np.argsort(self.owner, axis=None, kind='stable')
-    self.ends = np.searchsorted(self.owner.ravel()[self.order], np.arange(-1, len(self.cells)), side='right')
+    numbers = np.arange(-1, len(self.cells))
+    self.ends = np.searchsorted(self.owner.ravel()[self.order], numbers, side='right')
 
 # %% ../../nbs/synth/13_cells.ipynb #field-per-cell
 @patch
 def per_cell(self:Field,
-    values:Iterable, # one a cell
+    values:Iterable, # one per cell
     outside:float=0., # value where there is no cell
 ) -> np.ndarray: # H x W
-    "Spread one value a cell over its pixels"
-    return np.append(np.asarray(list(values), np.float32), np.float32(outside))[self.owner]
+    "Spread one value per cell over its pixels"
+    values = np.asarray(list(values), np.float32)
+    return np.append(values, np.float32(outside))[self.owner]
+
+# %% ../../nbs/synth/13_cells.ipynb #field-nuclei
+@patch
+def nuclei(self:Field,
+    cell:np.ndarray, # K cell numbers
+) -> np.ndarray: # K x 2, um
+    "The centres of the nuclei of cells"
+    return np.array([c.nuc_at for c in self.cells]).reshape(-1, 2)[cell]
 
 # %% ../../nbs/synth/13_cells.ipynb #field-read
 @patch
@@ -295,18 +351,41 @@ def soft(
 # %% ../../nbs/synth/13_cells.ipynb #texture
 def texture(
     f:Field, # the field
-    rng:Generator, # chance
+    rng:Generator, # random generator
     grain:float, # um
 ) -> np.ndarray: # H x W, mean about 0, deviation 1
     "Smooth noise of a given grain"
     s = max(grain/f.px, .3)
-    a = gaussian_filter(rng.standard_normal((f.size, f.size), np.float32), s, truncate=3, mode='wrap')
-    return a/a.std()
+    noise = rng.standard_normal((f.size, f.size), np.float32)
+    noise = gaussian_filter(noise, s, truncate=3, mode='wrap')
+    return noise/noise.std()
+
+# %% ../../nbs/synth/13_cells.ipynb #show-wall
+def show_wall(
+    pics:Sequence[np.ndarray], # H x W or H x W x 3
+    titles:Sequence[str]=(), # one for each picture, or none
+    cols:int=7, # pictures in a row
+    side:float=1.3, # of a picture, in inches
+    dpi:int=80, # of the figure
+    **kw, # to `imshow`
+) -> None: # draws
+    "A wall of pictures, for the pages of this wing"
+    import matplotlib.pyplot as plt
+    rows = -(-len(pics)//cols)
+    size = (cols*side, rows*(side + .22*bool(titles)))
+    fig, axs = plt.subplots(rows, cols, figsize=size, dpi=dpi, squeeze=False)
+    for ax in axs.flat: ax.axis('off')
+    # Bytes are shown as they are, other numbers from their least to their largest
+    for ax, pic, title in zip(axs.flat, pics, [*titles, *['']*len(pics)]):
+        whole = dict(vmin=0, vmax=255) if pic.dtype == np.uint8 else {}
+        ax.imshow(pic, **(dict(cmap='gray') | whole | kw))
+        ax.set_title(title, fontsize=7, pad=2)
+    fig.subplots_adjust(0, 0, 1, .93 if titles else 1, .02, .12 if titles else .02)
 
 # %% ../../nbs/synth/13_cells.ipynb #mottle
 def mottle(
     f:Field, # the field
-    rng:Generator, # chance
+    rng:Generator, # random generator
     grain:float, # um
     depth:float, # deviation
 ) -> np.ndarray: # H x W, mean about 1, never below .15
@@ -317,20 +396,26 @@ def mottle(
 def splat(
     f:Field, # the field
     at:np.ndarray, # ... x 2, um
-    weight:float|np.ndarray=1., # one for all, or one a point
+    weight:float|np.ndarray=1., # one for all, or one per point
 ) -> np.ndarray: # H x W
     "Drop points onto the pixels, each shared between the four nearest"
-    S, p = f.size, np.asarray(at, np.float32).reshape(-1, 2)/f.px - .5
+    # Points in pixels, those that touch the field
+    p = np.asarray(at, np.float32).reshape(-1, 2)/f.px - .5
     w = np.broadcast_to(weight, np.shape(at)[:-1]).reshape(-1)
-    ok = ((p > -1) & (p < S)).all(1) & (w != 0)
+    ok = ((p > -1) & (p < f.size)).all(1) & (w != 0)
     p, w = p[ok], w[ok]
-    i = np.floor(p).astype(np.int64)
-    d = p - i
-    i = (i[:,1] + 1)*(S + 2) + i[:,0] + 1
-    a, b = w*(1 - d[:,1]), w*d[:,1]
-    where = np.concatenate([i, i + 1, i + S + 2, i + S + 3])
-    what = np.concatenate([a*(1 - d[:,0]), a*d[:,0], b*(1 - d[:,0]), b*d[:,0]])
-    return np.bincount(where, what, (S + 2)**2).reshape(S + 2, S + 2)[1:-1,1:-1].astype(np.float32)
+    # Index of the pixel to the upper left, in a field with a margin of one pixel
+    width = f.size + 2
+    corner = np.floor(p).astype(np.int64)
+    i = (corner[:,1] + 1)*width + corner[:,0] + 1
+    # Four shares
+    d = p - corner
+    upper, lower = w*(1 - d[:,1]), w*d[:,1]
+    where = np.concatenate([i, i + 1, i + width, i + width + 1])
+    what = np.concatenate([upper*(1 - d[:,0]), upper*d[:,0], lower*(1 - d[:,0]), lower*d[:,0]])
+    # Sums, without the margin
+    total = np.bincount(where, what, width**2).reshape(width, width)
+    return total[1:-1,1:-1].astype(np.float32)
 
 # %% ../../nbs/synth/13_cells.ipynb #spots
 def spots(
@@ -341,7 +426,8 @@ def spots(
 ) -> np.ndarray: # H x W; a lone spot has its weight as peak
     "Round soft spots"
     s = max(radius/f.px, .5)
-    return gaussian_filter(splat(f, at, weight), s, truncate=3.5, mode='constant')*np.float32(2*np.pi*s*s)
+    blurred = gaussian_filter(splat(f, at, weight), s, truncate=3.5, mode='constant')
+    return blurred*np.float32(2*np.pi*s*s)
 
 # %% ../../nbs/synth/13_cells.ipynb #threads
 def threads(
@@ -352,78 +438,102 @@ def threads(
 ) -> np.ndarray: # H x W; a lone straight thread has its weight as peak
     "Soft lines through points"
     if not len(paths): return np.zeros((f.size, f.size), np.float32)
+    w = np.broadcast_to(weight, paths.shape[:2])
+    s = max(radius/f.px, .5)
+    # So many points between two that no pixel is stepped over
     step = np.hypot(*(paths[:,1:] - paths[:,:-1]).reshape(-1, 2).T).mean()
-    w, s = np.broadcast_to(weight, paths.shape[:2]), max(radius/f.px, .5)
     n = max(1, int(np.ceil(step/f.px/.8)))
-    lines = sum(splat(f, paths[:,:-1]*(1 - t) + paths[:,1:]*t, w[:,:-1]) for t in (np.arange(n) + .5)/n)
-    return gaussian_filter(lines, s, truncate=3.5, mode='constant')*np.float32(np.sqrt(2*np.pi)*s*step/n/f.px)
+    between = (np.arange(n) + .5)/n
+    lines = sum(splat(f, paths[:,:-1]*(1 - t) + paths[:,1:]*t, w[:,:-1]) for t in between)
+    # Blur, and the peak of a blurred line
+    blurred = gaussian_filter(lines, s, truncate=3.5, mode='constant')
+    return blurred*np.float32(np.sqrt(2*np.pi)*s*step/n/f.px)
 
 # %% ../../nbs/synth/13_cells.ipynb #disks
 def disks(
     f:Field, # the field
     at:np.ndarray, # K x 2, um
     radius:float|np.ndarray, # um, one for all or one each
-    rng:Generator|None=None, # chance, for uneven outlines; None: round
+    rng:Generator|None=None, # random generator, for uneven outlines; None: round
 ) -> np.ndarray: # H x W, 0 to 1
     "Filled disks with sharp edges"
     out = np.zeros((f.size, f.size), np.float32)
     for p,r in zip(at, np.broadcast_to(radius, len(at))):
         s = f.window(p, r*1.5 + f.px)
         if s is None: continue
-        d = np.hypot(f.x[s] - p[0], f.y[s] - p[1])/r if rng is None else radial(f.x[s], f.y[s], p, (r, r), 0, rough(rng, .12))
+        # Relative radius: 1 on the outline
+        if rng is None: d = np.hypot(f.x[s] - p[0], f.y[s] - p[1])/r
+        else: d = radial(f.x[s], f.y[s], p, (r, r), 0, rough(rng, .12))
         out[s] = np.maximum(out[s], soft(f, (1 - d)*r))
     return out
 
 # %% ../../nbs/synth/13_cells.ipynb #scatter
 def scatter(
     f:Field, # the field
-    rng:Generator, # chance
+    rng:Generator, # random generator
     where:np.ndarray, # H x W, density, not negative
-    count:float|np.ndarray, # mean number a whole cell, one for all or one a cell
+    count:float|np.ndarray, # mean number per whole cell, one for all or one per cell
     least:int=0, # fewest in a cell that is mostly in view
 ) -> tuple[np.ndarray,np.ndarray]: # K x 2 points in um, K cell numbers
     "Points in each cell, with a density"
-    total = np.append(0, np.cumsum(where.ravel()[f.order], dtype=float))[np.append(0, f.ends)]
-    k = np.maximum(rng.poisson(np.broadcast_to(count, len(f.cells))*f.shown), least*(f.shown > .5))
-    k = np.where(np.diff(total)[1:] > 1e-6, k, 0)
+    # Density summed up over the pixels, cell after cell
+    summed = np.cumsum(where.ravel()[f.order], dtype=float)
+    total = np.append(0, summed)[np.append(0, f.ends)]
+    mass = np.diff(total)[1:]
+    # Number of points in each cell
+    k = rng.poisson(np.broadcast_to(count, len(f.cells))*f.shown)
+    k = np.maximum(k, least*(f.shown > .5))
+    k = np.where(mass > 1e-6, k, 0)
+    # Their pixels, by the inverse of the summed density
     cell = np.repeat(np.arange(len(k)), k)
-    u = total[1:][cell] + rng.random(len(cell))*np.diff(total)[1:][cell]
-    i = np.searchsorted(np.cumsum(where.ravel()[f.order], dtype=float), u)
+    u = total[1:][cell] + rng.random(len(cell))*mass[cell]
+    i = np.searchsorted(summed, u)
     i = f.order[np.minimum(i, f.order.size - 1)]
-    return (np.stack([i%f.size, i//f.size], -1) + rng.random((len(i), 2)))*f.px, cell
+    # Anywhere in the pixel
+    pixel = np.stack([i%f.size, i//f.size], -1)
+    return (pixel + rng.random((len(i), 2)))*f.px, cell
+
+# %% ../../nbs/synth/13_cells.ipynb #steered
+def _steered(f:Field, p:np.ndarray, v:np.ndarray) -> np.ndarray:
+    "Velocities at points p, K x 2 each, without the part that runs into a nucleus or a border"
+    wall, away = f.read(f.free, p, 9.), f.read(f.away, p)
+    toward = np.minimum((v*away).sum(-1), 0)*np.clip(1.1 - wall/1.4, 0, 1)
+    return v - away*toward[:,None]
 
 # %% ../../nbs/synth/13_cells.ipynb #crawl
 def crawl(
     f:Field, # the field
-    rng:Generator, # chance
+    rng:Generator, # random generator
     start:np.ndarray, # K x 2, um
     heading:np.ndarray, # K, radians
     length:float, # um
-    bend:float=.05, # radians a um
+    bend:float=.05, # radians per um
     steer:bool=True, # turn aside before the nucleus and the border
     step:float=.5, # um between points
 ) -> tuple[np.ndarray,np.ndarray]: # K x T x 2 points in um, K x T: 1 while still in the cell
     "Curved paths that stay in their cell"
-    k, n = len(start), max(2, int(length/step))
-    p, v, own = start.copy(), unit(heading), f.read(f.owner, start, -2)
-    curl, paths = rng.normal(0, bend, k), np.empty((k, n, 2))
+    k = len(start)
+    n = max(2, int(length/step))
+    # A steady curl for each path, and a kick at each step
+    curl = rng.normal(0, bend, k)
     kick = rng.normal(0, bend*1.5, (n, k))
+    p, v = start.copy(), unit(heading)
+    paths = np.empty((k, n, 2))
     for t in range(n):
         paths[:,t] = p
         turn = (curl + kick[t])*step
         v = v + np.stack([-v[:,1], v[:,0]], -1)*turn[:,None]
-        if steer:
-            wall, away = f.read(f.free, p, 9.), f.read(f.away, p)
-            toward = np.minimum((v*away).sum(-1), 0)*np.clip(1.1 - wall/1.4, 0, 1)
-            v = v - away*toward[:,None]
+        if steer: v = _steered(f, p, v)
         v = v/np.maximum(np.hypot(*v.T), 1e-6)[:,None]
         p = p + v*step
+    # A path ends where it leaves its cell
+    own = f.read(f.owner, start, -2)
     return paths, np.cumprod(f.read(f.owner, paths, -3) == own[:,None], 1)
 
 # %% ../../nbs/synth/13_cells.ipynb #field-furnish
 @patch
 def furnish(self:Field,
-    rng:Generator, # chance
+    rng:Generator, # random generator
 ) -> 'Field': # the same field, with its structures
     "Nucleoli, lipid droplets, microtubules and ER: what patterns and channels share"
     self.nucleoli_at, self.nucleoli_r, self.nucleoli = make_nucleoli(self, rng)
@@ -435,52 +545,67 @@ def furnish(self:Field,
 # %% ../../nbs/synth/13_cells.ipynb #make-nucleoli
 def make_nucleoli(
     f:Field, # the field
-    rng:Generator, # chance
+    rng:Generator, # random generator
 ) -> tuple[np.ndarray,np.ndarray,np.ndarray]: # K x 2 centres, K radii in um, H x W map
-    "One to four nucleoli a nucleus, where the DNA stain is weak"
-    at, r = [], []
+    "One to four nucleoli per nucleus, where the DNA stain is weak"
+    at, r = [np.zeros((0, 2))], [np.zeros(0)]
     for i,c in enumerate(f.cells):
         if c.stage == 'mitosis' or not f.shown[i]: continue
         k = rng.integers(1, 5)
+        # Spread over the directions, in the frame of the nucleus
         angle = rng.uniform(0, 2*np.pi) + np.arange(k)*2*np.pi/k + rng.normal(0, .4, k)
         z = unit(angle)*c.nuc_axes*rng.uniform(.15, .6, k)[:,None]
-        co, si = unit(c.nuc_turn)
-        at.append(c.nuc_at + z@np.array([[co, si], [-si, co]]))
+        at.append(c.nuc_at + turned(z, c.nuc_turn))
         r.append(np.sqrt(c.nuc_axes.prod())*rng.uniform(.13, .26, k))
-    at, r = (np.concatenate(at), np.concatenate(r)) if at else (np.zeros((0, 2)), np.zeros(0))
+    at, r = np.concatenate(at), np.concatenate(r)
     return at, r, disks(f, at, r, rng)*(f.nuc > .3)
 
 # %% ../../nbs/synth/13_cells.ipynb #make-droplets
 def make_droplets(
     f:Field, # the field
-    rng:Generator, # chance
+    rng:Generator, # random generator
 ) -> tuple[np.ndarray,np.ndarray,np.ndarray]: # K x 2 centres, K radii in um, H x W map
     "Lipid droplets in small clusters; the ER leaves them out"
+    # Clusters of six
     where = np.clip(f.edge - 1, 0, 3)*(f.dna < -1)
     hub, _ = scatter(f, rng, where, 4)
     at = (hub[:,None] + rng.normal(0, 2, (len(hub), 6, 2))).reshape(-1, 2)
+    # Those in the cytoplasm
     at = at[(f.read(f.edge, at) > 1) & (f.read(f.dna, at) < -.6)]
     r = rng.uniform(.6, 1.2, len(at))
     return at, r, disks(f, at, r)
 
+# %% ../../nbs/synth/13_cells.ipynb #fibre-starts
+def _fibre_starts(f:Field, rng:Generator) -> tuple[np.ndarray,np.ndarray]:
+    "K x 2 points in um where fibres begin, and the K numbers of their cells"
+    # At the organising centres
+    here = [i for i,c in enumerate(f.cells) if f.shown[i] and c.stage != 'mitosis']
+    n = [int(f.line.fibres*(.2 + .5*f.shown[i])) for i in here]
+    at = [np.zeros((0, 2))]
+    for i,k in zip(here, n):
+        poles = f.cells[i].poles
+        at.append(poles[rng.integers(0, len(poles), k)])
+    # Anywhere in the cytoplasm, most of them near the nucleus
+    free, owner = scatter(f, rng, f.cyto*np.exp(f.dna/4), .7*f.line.fibres)
+    return np.concatenate([*at, free]), np.concatenate([np.repeat(here, n).astype(int), owner])
+
 # %% ../../nbs/synth/13_cells.ipynb #make-microtubules
 def make_microtubules(
     f:Field, # the field
-    rng:Generator, # chance
+    rng:Generator, # random generator
 ) -> tuple[np.ndarray,np.ndarray]: # K x 5 x 2 last points of the fibres in um, H x W brightness
     "Fibres from the organising centre; a spindle in mitosis; a bundle between daughters"
-    here = [i for i,c in enumerate(f.cells) if f.shown[i] and c.stage != 'mitosis']
-    n = [int(f.line.fibres*(.2 + .5*f.shown[i])) for i in here]
-    cell = np.repeat(here, n).astype(int)
-    start = np.concatenate([f.cells[i].poles[rng.integers(0, len(f.cells[i].poles), k)] for i,k in zip(here, n)] or [np.zeros((0, 2))])
-    free, owner = scatter(f, rng, f.cyto*np.exp(f.dna/4), .7*f.line.fibres)
-    start, cell = np.concatenate([start, free]), np.concatenate([cell, owner])
-    mid = np.array([c.nuc_at for c in f.cells])[cell] if len(cell) else np.zeros((0, 2))
-    heading = np.arctan2(*(start - mid).T[::-1]) + rng.normal(0, 1.6, len(start))
+    # Paths away from the nucleus
+    start, cell = _fibre_starts(f, rng)
+    heading = direction(start - f.nuclei(cell)) + rng.normal(0, 1.6, len(start))
     paths, alive = crawl(f, rng, start, heading, .75*f.line.across, f.line.bend)
-    alive = alive*(np.arange(paths.shape[1]) < rng.uniform(.3, 1, (len(paths), 1))*paths.shape[1])
+    # Each of a length of its own
+    points = paths.shape[1]
+    alive = alive*(np.arange(points) < rng.uniform(.3, 1, (len(paths), 1))*points)
     last = alive.sum(1)
-    tips = np.stack([paths[np.arange(len(paths)), np.maximum(last - 1 - k, 0)] for k in range(5)], 1)[last > 6]
+    ends = [paths[np.arange(len(paths)), np.maximum(last - 1 - k, 0)] for k in range(5)]
+    tips = np.stack(ends, 1)[last > 6]
+    # Light, with the fibres of division
     a = threads(f, paths, .16, alive*.36)
     for c in f.cells:
         if c.stage == 'mitosis': a = a + spindle(f, c)
@@ -496,8 +621,9 @@ def spindle(
     t = np.linspace(0, 1, 40)[None,:,None]
     aim = np.linspace(-1, 1, 15)[:,None,None]
     across = unit(c.nuc_turn)*c.nuc_axes[0]
-    paths = np.concatenate([p*(1 - t) + (c.at + .85*aim*across)*t + aim*across*t*(1 - t)*.9 for p in c.poles])
-    return threads(f, paths, .3, .5)
+    plate = c.at + .85*aim*across
+    swelling = aim*across*t*(1 - t)*.9
+    return threads(f, np.concatenate([p*(1 - t) + plate*t + swelling for p in c.poles]), .3, .5)
 
 # %% ../../nbs/synth/13_cells.ipynb #daughters
 def daughters(
@@ -514,12 +640,13 @@ def bridge(
     part:float=.3, # length of the line / distance of the centres
 ) -> np.ndarray: # 1 x 48 x 2, um
     "The line between two daughter cells where the bridge runs"
-    return ((a.at + b.at)/2 + np.linspace(-.5, .5, 48)[:,None]*part*(b.at - a.at))[None]
+    along = np.linspace(-.5, .5, 48)[:,None]*part*(b.at - a.at)
+    return ((a.at + b.at)/2 + along)[None]
 
 # %% ../../nbs/synth/13_cells.ipynb #make-er
 def make_er(
     f:Field, # the field
-    rng:Generator, # chance
+    rng:Generator, # random generator
 ) -> np.ndarray: # H x W brightness
     "A net of tubes, dense round the nucleus, with holes at the droplets, and the nuclear rim"
     net = np.exp(-(texture(f, rng, f.line.mesh*.42)/.55)**2)

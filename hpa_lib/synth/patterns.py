@@ -18,7 +18,7 @@ import numpy as np
 from numpy.random import Generator
 
 from hpa_lib.synth.cells import (
-    Field, bridge, crawl, daughters, disks, mottle, scatter, soft, spindle, spots, texture, threads, unit,
+    Field, bridge, crawl, daughters, direction, disks, mottle, scatter, spindle, spots, texture, threads, unit,
 )
 
 # %% ../../nbs/synth/15_patterns.ipynb #look
@@ -40,48 +40,63 @@ class Look:
 
 # %% ../../nbs/synth/15_patterns.ipynb #make-look
 def make_look(
-    rng:Generator, # chance
+    rng:Generator, # random generator
     labels:Iterable[str], # localisations of the antibody
 ) -> Look: # the antibody's look
     "Draw a look; it says nothing about the label set"
+    def span(low, high): return float(np.exp(rng.uniform(np.log(low), np.log(high))))
     mix = {o: rng.uniform(.5, 1) for o in labels}
     top = max(mix.values(), default=1)
-    span = lambda a, b: float(np.exp(rng.uniform(np.log(a), np.log(b))))
-    return Look({o: float(w/top) for o,w in mix.items()}, size=span(.75, 1.35), count=span(.6, 1.7), depth=rng.uniform(0, .25), grain=span(.4, 4),
-        inward=rng.uniform(-.5, .5), haze=tuple(rng.uniform(.02, .12, 2).tolist()), vary=rng.uniform(.05, .35), lit=1 - .25*rng.random()**3,
-        gain=span(.6, 1.3), photons=span(60, 300), blur=rng.uniform(.15, .3))
+    # The order of these draws is part of the atlas
+    return Look(
+        mix={o: float(w/top) for o,w in mix.items()},
+        size=span(.75, 1.35),
+        count=span(.6, 1.7),
+        depth=rng.uniform(0, .25),
+        grain=span(.4, 4),
+        inward=rng.uniform(-.5, .5),
+        haze=tuple(rng.uniform(.02, .12, 2).tolist()),
+        vary=rng.uniform(.05, .35),
+        lit=1 - .25*rng.random()**3,
+        gain=span(.6, 1.3),
+        photons=span(60, 300),
+        blur=rng.uniform(.15, .3),
+    )
+
+# %% ../../nbs/synth/15_patterns.ipynb #patterns-2
+PATTERNS = {} # class name -> painter
 
 # %% ../../nbs/synth/15_patterns.ipynb #pattern
-PATTERNS = {}
-
 def pattern(
     name:str, # class name
 ) -> Callable: # decorator
-    "Register the painter of a localisation: field, look, chance -> light, about 1 where it is brightest"
-    def put(fn): PATTERNS[name] = fn; return fn
+    "Register the painter of a localisation: field, look, generator -> light, about 1 where it is brightest"
+    def put(fn):
+        PATTERNS[name] = fn
+        return fn
     return put
 
 # %% ../../nbs/synth/15_patterns.ipynb #nucleoplasm
 @pattern('Nucleoplasm')
-def nucleoplasm(f:Field, look:Look, rng:Generator) -> np.ndarray: # cells, antibody, chance; H x W light
+def nucleoplasm(f:Field, look:Look, rng:Generator) -> np.ndarray: # cells, antibody, generator; H x W light
     "The nucleus filled, its nucleoli left out"
     return .8*f.nucleus*(1 - .8*f.nucleoli)*mottle(f, rng, .5*look.size + .2, .22)
 
 # %% ../../nbs/synth/15_patterns.ipynb #nuclear-membrane
 @pattern('Nuclear membrane')
-def nuclear_membrane(f:Field, look:Look, rng:Generator) -> np.ndarray: # cells, antibody, chance; H x W light
+def nuclear_membrane(f:Field, look:Look, rng:Generator) -> np.ndarray: # cells, antibody, generator; H x W light
     "A thin rim round the nucleus"
     return np.exp(-(f.nuc/(.38*look.size + .12))**2/2)*mottle(f, rng, .8, .2) + .16*f.nucleus
 
 # %% ../../nbs/synth/15_patterns.ipynb #nucleoli
 @pattern('Nucleoli')
-def nucleoli(f:Field, look:Look, rng:Generator) -> np.ndarray: # cells, antibody, chance; H x W light
+def nucleoli(f:Field, look:Look, rng:Generator) -> np.ndarray: # cells, antibody, generator; H x W light
     "The nucleoli, holes of the DNA stain, filled"
     return f.nucleoli*mottle(f, rng, .6, .2) + .06*f.nucleus
 
 # %% ../../nbs/synth/15_patterns.ipynb #fibrillar-centers
 @pattern('Nucleoli fibrillar center')
-def fibrillar_centers(f:Field, look:Look, rng:Generator) -> np.ndarray: # cells, antibody, chance; H x W light
+def fibrillar_centers(f:Field, look:Look, rng:Generator) -> np.ndarray: # cells, antibody, generator; H x W light
     "A few bright points within each nucleolus"
     k = np.repeat(np.arange(len(f.nucleoli_r)), 1 + rng.poisson(2.5*look.count, len(f.nucleoli_r)))
     at = f.nucleoli_at[k] + rng.normal(0, .42, (len(k), 2))*f.nucleoli_r[k,None]
@@ -89,154 +104,181 @@ def fibrillar_centers(f:Field, look:Look, rng:Generator) -> np.ndarray: # cells,
 
 # %% ../../nbs/synth/15_patterns.ipynb #nuclear-speckles
 @pattern('Nuclear speckles')
-def nuclear_speckles(f:Field, look:Look, rng:Generator) -> np.ndarray: # cells, antibody, chance; H x W light
+def nuclear_speckles(f:Field, look:Look, rng:Generator) -> np.ndarray: # cells, antibody, generator; H x W light
     "Twenty or so irregular speckles between the nucleoli"
     ground = f.nucleus*(1 - f.nucleoli)
-    return ground*(f.nuc > .6)*np.clip(1.6*(texture(f, rng, .45*look.size + .12) - .6), 0, 1.2) + .12*ground
+    speckles = np.clip(1.6*(texture(f, rng, .45*look.size + .12) - .6), 0, 1.2)
+    return ground*(f.nuc > .6)*speckles + .12*ground
 
 # %% ../../nbs/synth/15_patterns.ipynb #nuclear-bodies
 @pattern('Nuclear bodies')
-def nuclear_bodies(f:Field, look:Look, rng:Generator) -> np.ndarray: # cells, antibody, chance; H x W light
+def nuclear_bodies(f:Field, look:Look, rng:Generator) -> np.ndarray: # cells, antibody, generator; H x W light
     "A handful of round bodies in the nucleus, outside the nucleoli"
     at,_ = scatter(f, rng, (f.nuc > 1)*(f.nucleoli < .1), 2 + 4*look.count, least=2)
     return disks(f, at, rng.uniform(.5, .9, len(at))*look.size) + .06*f.nucleus
 
 # %% ../../nbs/synth/15_patterns.ipynb #cytosol
 @pattern('Cytosol')
-def cytosol(f:Field, look:Look, rng:Generator) -> np.ndarray: # cells, antibody, chance; H x W light
+def cytosol(f:Field, look:Look, rng:Generator) -> np.ndarray: # cells, antibody, generator; H x W light
     "The cytoplasm filled, thinner towards the rim"
     return .8*f.cyto*np.clip(f.edge/3, 0, 1)**.5*mottle(f, rng, .6, .1)
 
 # %% ../../nbs/synth/15_patterns.ipynb #endoplasmic-reticulum
 @pattern('Endoplasmic reticulum')
-def endoplasmic_reticulum(f:Field, look:Look, rng:Generator) -> np.ndarray: # cells, antibody, chance; H x W light
+def endoplasmic_reticulum(f:Field, look:Look, rng:Generator) -> np.ndarray: # cells, antibody, generator; H x W light
     "The net that the yellow channel shows"
     return f.er*mottle(f, rng, .5, .2)
 
 # %% ../../nbs/synth/15_patterns.ipynb #mitochondria
 @pattern('Mitochondria')
-def mitochondria(f:Field, look:Look, rng:Generator) -> np.ndarray: # cells, antibody, chance; H x W light
+def mitochondria(f:Field, look:Look, rng:Generator) -> np.ndarray: # cells, antibody, generator; H x W light
     "Short worms through the cytoplasm"
-    at, cell = scatter(f, rng, f.cyto*np.clip(f.edge - 1, 0, 4)*np.exp(f.dna/7), 60*look.count)
-    mid = np.array([c.nuc_at for c in f.cells])[cell]
-    turn = np.arctan2(*(at - mid).T[::-1]) + rng.normal(0, .9, len(at))
+    where = f.cyto*np.clip(f.edge - 1, 0, 4)*np.exp(f.dna/7)
+    at, cell = scatter(f, rng, where, 60*look.count)
+    turn = direction(at - f.nuclei(cell)) + rng.normal(0, .9, len(at))
     paths,_ = crawl(f, rng, at, turn, 3.6, .35, steer=False, step=.4)
     return np.minimum(threads(f, paths, .28*look.size, .9), 1.4)*f.cyto
 
 # %% ../../nbs/synth/15_patterns.ipynb #golgi
 @pattern('Golgi apparatus')
-def golgi(f:Field, look:Look, rng:Generator) -> np.ndarray: # cells, antibody, chance; H x W light
+def golgi(f:Field, look:Look, rng:Generator) -> np.ndarray: # cells, antibody, generator; H x W light
     "Ribbons on one side of the nucleus, at the organising centre"
     own = np.array([i for i,c in enumerate(f.cells) if c.stage != 'mitosis' and f.shown[i]], int)
     if not len(own): return np.zeros_like(f.inside)
+    # Round the nucleus, on the side of the organising centre
     cell = np.repeat(own, 9 + rng.poisson(7*look.count, len(own)))
-    hub, mid = (np.array([o for o in a])[cell] for a in ([c.poles[0] for c in f.cells], [c.nuc_at for c in f.cells]))
-    side = np.arctan2(*(hub - mid).T[::-1]) + rng.normal(0, .5*look.count**.5, len(cell))
-    far = np.hypot(*(hub - mid).T) + rng.uniform(-.2, 2.4, len(cell))
-    paths, alive = crawl(f, rng, mid + far[:,None]*unit(side), side + np.pi/2 + rng.normal(0, .4, len(cell)), 3.6, .3, step=.3)
+    nucleus = f.nuclei(cell)
+    hub = np.array([c.poles[0] for c in f.cells])[cell] - nucleus
+    side = direction(hub) + rng.normal(0, .5*look.count**.5, len(cell))
+    far = np.hypot(*hub.T) + rng.uniform(-.2, 2.4, len(cell))
+    start = nucleus + far[:,None]*unit(side)
+    # Ribbons across
+    heading = side + np.pi/2 + rng.normal(0, .4, len(cell))
+    paths, alive = crawl(f, rng, start, heading, 3.6, .3, step=.3)
     return np.minimum(threads(f, paths, .4*look.size, .8*alive), 1.5)*f.cyto
 
 # %% ../../nbs/synth/15_patterns.ipynb #peroxisomes
 @pattern('Peroxisomes')
-def peroxisomes(f:Field, look:Look, rng:Generator) -> np.ndarray: # cells, antibody, chance; H x W light
+def peroxisomes(f:Field, look:Look, rng:Generator) -> np.ndarray: # cells, antibody, generator; H x W light
     "Many tiny dots all over the cytoplasm"
     at,_ = scatter(f, rng, f.cyto*(f.edge > .8), 90*look.count)
     return spots(f, at, .24*look.size + .06, rng.lognormal(0, .15, len(at)))
 
 # %% ../../nbs/synth/15_patterns.ipynb #endosomes
 @pattern('Endosomes')
-def endosomes(f:Field, look:Look, rng:Generator) -> np.ndarray: # cells, antibody, chance; H x W light
+def endosomes(f:Field, look:Look, rng:Generator) -> np.ndarray: # cells, antibody, generator; H x W light
     "Small rings, most of them under the rim of the cell"
-    at,_ = scatter(f, rng, f.cyto*np.clip(f.edge, 0, None)*np.exp(-np.clip(f.edge, 0, 9)/2), 25*look.count)
+    where = f.cyto*np.clip(f.edge, 0, None)*np.exp(-np.clip(f.edge, 0, 9)/2)
+    at,_ = scatter(f, rng, where, 25*look.count)
     r = rng.uniform(.55, .9, len(at))*look.size
     return disks(f, at, r) - .75*disks(f, at, r*.5)
 
 # %% ../../nbs/synth/15_patterns.ipynb #lysosomes
 @pattern('Lysosomes')
-def lysosomes(f:Field, look:Look, rng:Generator) -> np.ndarray: # cells, antibody, chance; H x W light
+def lysosomes(f:Field, look:Look, rng:Generator) -> np.ndarray: # cells, antibody, generator; H x W light
     "Vesicles of many sizes that crowd round the nucleus"
     at,_ = scatter(f, rng, f.cyto*(f.edge > 1)*np.exp(f.dna/1.6), 22*look.count)
     return disks(f, at, rng.uniform(.45, 1.2, len(at))*look.size)
 
 # %% ../../nbs/synth/15_patterns.ipynb #lipid-droplets
 @pattern('Lipid droplets')
-def lipid_droplets(f:Field, look:Look, rng:Generator) -> np.ndarray: # cells, antibody, chance; H x W light
+def lipid_droplets(f:Field, look:Look, rng:Generator) -> np.ndarray: # cells, antibody, generator; H x W light
     "Rings round the droplets, which are holes in the ER"
-    r = f.droplets_r
-    return np.maximum(disks(f, f.droplets_at, r + .25*look.size) - .85*disks(f, f.droplets_at, r*.75), 0)
+    at, r = f.droplets_at, f.droplets_r
+    return np.maximum(disks(f, at, r + .25*look.size) - .85*disks(f, at, r*.75), 0)
 
 # %% ../../nbs/synth/15_patterns.ipynb #cytoplasmic-bodies
 @pattern('Cytoplasmic bodies')
-def cytoplasmic_bodies(f:Field, look:Look, rng:Generator) -> np.ndarray: # cells, antibody, chance; H x W light
+def cytoplasmic_bodies(f:Field, look:Look, rng:Generator) -> np.ndarray: # cells, antibody, generator; H x W light
     "A few round bodies anywhere in the cytoplasm"
     at,_ = scatter(f, rng, f.cyto*(f.edge > 1.5)*(f.dna < -1.2), 3 + 5*look.count, least=2)
     return disks(f, at, rng.uniform(.75, 1.15, len(at))*look.size)
 
 # %% ../../nbs/synth/15_patterns.ipynb #aggresome
 @pattern('Aggresome')
-def aggresome(f:Field, look:Look, rng:Generator) -> np.ndarray: # cells, antibody, chance; H x W light
+def aggresome(f:Field, look:Look, rng:Generator) -> np.ndarray: # cells, antibody, generator; H x W light
     "One large inclusion beside the nucleus"
-    at = np.array([c.poles[0] + .12*(c.poles[0] - c.nuc_at) for c in f.cells if c.stage != 'mitosis']).reshape(-1, 2)
+    cells = [c for c in f.cells if c.stage != 'mitosis']
+    at = np.array([c.poles[0] + .12*(c.poles[0] - c.nuc_at) for c in cells]).reshape(-1, 2)
     return disks(f, at, rng.uniform(1.9, 2.9, len(at))*look.size, rng)
 
 # %% ../../nbs/synth/15_patterns.ipynb #rods-and-rings
 @pattern('Rods & rings')
-def rods_and_rings(f:Field, look:Look, rng:Generator) -> np.ndarray: # cells, antibody, chance; H x W light
-    "One to three straight rods or open rings a cell"
+def rods_and_rings(f:Field, look:Look, rng:Generator) -> np.ndarray: # cells, antibody, generator; H x W light
+    "One to three straight rods or open rings per cell"
     at,_ = scatter(f, rng, f.inside*(f.edge > 2.5), 1.5 + 2*look.count, least=1)
-    t, rod = np.linspace(-1, 1, 49), rng.random(len(at)) < .5
-    turn, r = rng.uniform(0, np.pi, len(at)), np.where(rod, rng.uniform(2.6, 4, len(at)), rng.uniform(1.5, 2.2, len(at)))*look.size
-    shape = np.where(rod[:,None,None], t[None,:,None]*unit(turn)[:,None], unit(t*np.pi)[None])
-    return sum((np.minimum(threads(f, at[k,None] + shape[k]*r[k,None,None], .36), 1.2) for k in (rod, ~rod)), 0)*f.inside
+    n = len(at)
+    # Either, with its direction and its size
+    rod = rng.random(n) < .5
+    turn = rng.uniform(0, np.pi, n)
+    rod_size, ring_size = rng.uniform(2.6, 4, n), rng.uniform(1.5, 2.2, n)
+    r = np.where(rod, rod_size, ring_size)*look.size
+    # Paths
+    t = np.linspace(-1, 1, 49)
+    straight, round_ = t[None,:,None]*unit(turn)[:,None], unit(t*np.pi)[None]
+    paths = at[:,None] + np.where(rod[:,None,None], straight, round_)*r[:,None,None]
+    # Each kind apart, because `threads` takes the spacing of its points as one
+    rods, rings = (np.minimum(threads(f, paths[kind], .36), 1.2) for kind in (rod, ~rod))
+    return (rods + rings)*f.inside
 
 # %% ../../nbs/synth/15_patterns.ipynb #intermediate-filaments
 @pattern('Intermediate filaments')
-def intermediate_filaments(f:Field, look:Look, rng:Generator) -> np.ndarray: # cells, antibody, chance; H x W light
+def intermediate_filaments(f:Field, look:Look, rng:Generator) -> np.ndarray: # cells, antibody, generator; H x W light
     "Wavy bundles that wind round the nucleus like a cage"
     at, cell = scatter(f, rng, f.cyto*np.exp(f.dna/2.5), 26*look.count)
-    mid = np.array([c.nuc_at for c in f.cells])[cell]
-    side = np.arctan2(*(at - mid).T[::-1]) + np.pi/2*rng.choice([-1, 1], len(at)) + rng.normal(0, .3, len(at))
-    paths, alive = crawl(f, rng, at, side, 16, .12)
+    # Along the nucleus, one way or the other
+    side = np.pi/2*rng.choice([-1, 1], len(at))
+    heading = direction(at - f.nuclei(cell)) + side + rng.normal(0, .3, len(at))
+    paths, alive = crawl(f, rng, at, heading, 16, .12)
     return np.minimum(threads(f, paths, .28*look.size + .05, .75*alive), 1.4)*f.inside
 
 # %% ../../nbs/synth/15_patterns.ipynb #actin
 @pattern('Actin filaments')
-def actin(f:Field, look:Look, rng:Generator) -> np.ndarray: # cells, antibody, chance; H x W light
+def actin(f:Field, look:Look, rng:Generator) -> np.ndarray: # cells, antibody, generator; H x W light
     "Straight parallel stress fibres across the cell and over its nucleus, and the cortex"
     at, cell = scatter(f, rng, f.inside*(f.edge > .5), 14*look.count)
-    turn = np.array([c.turn for c in f.cells])[cell] + np.array(rng.normal(0, .3, len(f.cells)))[cell]
+    # Nearly parallel within a cell
+    turn = np.array([c.turn for c in f.cells])[cell] + rng.normal(0, .3, len(f.cells))[cell]
+    turn = turn + rng.normal(0, .07, len(at))
     t = np.linspace(-13, 13, 53)
-    paths = at[:,None] + t[:,None]*unit(turn + rng.normal(0, .07, len(at)))[:,None]
-    ok = (f.read(f.owner, paths, -2) == cell[:,None])*(np.abs(t) < rng.uniform(5, 13, (len(at), 1)))
-    return threads(f, paths, .25*look.size + .05, ok*rng.uniform(.4, 1, (len(at), 1))) + .4*np.exp(-((f.edge - .5)/.5)**2/2)
+    paths = at[:,None] + t[:,None]*unit(turn)[:,None]
+    # Cut at the border of the cell, each to a length of its own
+    inside = f.read(f.owner, paths, -2) == cell[:,None]
+    short = np.abs(t) < rng.uniform(5, 13, (len(at), 1))
+    bright = rng.uniform(.4, 1, (len(at), 1))
+    fibres = threads(f, paths, .25*look.size + .05, inside*short*bright)
+    cortex = .4*np.exp(-((f.edge - .5)/.5)**2/2)
+    return fibres + cortex
 
 # %% ../../nbs/synth/15_patterns.ipynb #microtubules
 @pattern('Microtubules')
-def microtubules(f:Field, look:Look, rng:Generator) -> np.ndarray: # cells, antibody, chance; H x W light
+def microtubules(f:Field, look:Look, rng:Generator) -> np.ndarray: # cells, antibody, generator; H x W light
     "The fibres that the red channel shows"
     return f.tubes*(1 - .7*f.nucleus)*mottle(f, rng, .5, .1)
 
 # %% ../../nbs/synth/15_patterns.ipynb #microtubule-ends
 @pattern('Microtubule ends')
-def microtubule_ends(f:Field, look:Look, rng:Generator) -> np.ndarray: # cells, antibody, chance; H x W light
+def microtubule_ends(f:Field, look:Look, rng:Generator) -> np.ndarray: # cells, antibody, generator; H x W light
     "Short comets on the outer ends of the fibres"
     tips = f.tips[rng.random(len(f.tips)) < .5*look.count]
     return np.minimum(threads(f, tips, .24*look.size + .06, np.linspace(1, .3, 5)), 1.5)*f.cyto
 
 # %% ../../nbs/synth/15_patterns.ipynb #focal-adhesions
 @pattern('Focal adhesion sites')
-def focal_adhesions(f:Field, look:Look, rng:Generator) -> np.ndarray: # cells, antibody, chance; H x W light
+def focal_adhesions(f:Field, look:Look, rng:Generator) -> np.ndarray: # cells, antibody, generator; H x W light
     "Short plaques under the free rim that point at the middle of the cell"
-    at, cell = scatter(f, rng, np.exp(-((f.edge - 2)/1.1)**2/2)*(f.seam > 1.5)*f.inside, 26*look.count)
-    mid = np.array([c.at for c in f.cells])[cell]
-    turn = np.arctan2(*(mid - at).T[::-1]) + rng.normal(0, .2, len(at))
+    where = np.exp(-((f.edge - 2)/1.1)**2/2)*(f.seam > 1.5)*f.inside
+    at, cell = scatter(f, rng, where, 26*look.count)
+    # Towards the middle of the cell
+    middle = np.array([c.at for c in f.cells])[cell]
+    turn = direction(middle - at) + rng.normal(0, .2, len(at))
     half = rng.uniform(.8, 2., (len(at), 1))*look.size
     paths = at[:,None] + (np.linspace(-1, 1, 9)*half)[...,None]*unit(turn)[:,None]
     return np.minimum(threads(f, paths, .36*look.size, 1.1), 1.3)*f.inside
 
 # %% ../../nbs/synth/15_patterns.ipynb #organizing-center
 @pattern('Microtubule organizing center')
-def organizing_center(f:Field, look:Look, rng:Generator) -> np.ndarray: # cells, antibody, chance; H x W light
+def organizing_center(f:Field, look:Look, rng:Generator) -> np.ndarray: # cells, antibody, generator; H x W light
     "A soft patch beside the nucleus where the fibres meet, with their roots"
     at = np.concatenate([c.poles for c in f.cells])
     roots = np.repeat(at, 14, 0)
@@ -245,7 +287,7 @@ def organizing_center(f:Field, look:Look, rng:Generator) -> np.ndarray: # cells,
 
 # %% ../../nbs/synth/15_patterns.ipynb #centrosome
 @pattern('Centrosome')
-def centrosome(f:Field, look:Look, rng:Generator) -> np.ndarray: # cells, antibody, chance; H x W light
+def centrosome(f:Field, look:Look, rng:Generator) -> np.ndarray: # cells, antibody, generator; H x W light
     "Two tiny points side by side where the fibres meet"
     at = np.concatenate([c.poles for c in f.cells])
     apart = unit(rng.uniform(0, 2*np.pi, len(at)))*rng.uniform(.3, .7, (len(at), 1))
@@ -253,28 +295,33 @@ def centrosome(f:Field, look:Look, rng:Generator) -> np.ndarray: # cells, antibo
 
 # %% ../../nbs/synth/15_patterns.ipynb #mitotic-spindle
 @pattern('Mitotic spindle')
-def mitotic_spindle(f:Field, look:Look, rng:Generator) -> np.ndarray: # cells, antibody, chance; H x W light
+def mitotic_spindle(f:Field, look:Look, rng:Generator) -> np.ndarray: # cells, antibody, generator; H x W light
     "The fibres and poles of a dividing cell"
     a = np.zeros_like(f.inside)
     for c in f.cells:
-        if c.stage == 'mitosis': a = np.maximum(a, .7*spindle(f, c) + spots(f, c.poles, .7*look.size, .7))
+        if c.stage != 'mitosis': continue
+        a = np.maximum(a, .7*spindle(f, c) + spots(f, c.poles, .7*look.size, .7))
     return np.minimum(a, 1.4)
 
 # %% ../../nbs/synth/15_patterns.ipynb #cytokinetic-bridge
 @pattern('Cytokinetic bridge')
-def cytokinetic_bridge(f:Field, look:Look, rng:Generator) -> np.ndarray: # cells, antibody, chance; H x W light
+def cytokinetic_bridge(f:Field, look:Look, rng:Generator) -> np.ndarray: # cells, antibody, generator; H x W light
     "The bridge between two daughter cells, brightest in its middle"
     bright = .8 + .7*(np.abs(np.linspace(-1, 1, 48)) < .3)
-    return sum((threads(f, bridge(a, b, .34*look.size), .45*look.size, bright) for a,b in daughters(f)), np.zeros_like(f.inside))
+    light = np.zeros_like(f.inside)
+    for a,b in daughters(f):
+        light = light + threads(f, bridge(a, b, .34*look.size), .45*look.size, bright)
+    return light
 
 # %% ../../nbs/synth/15_patterns.ipynb #plasma-membrane
 @pattern('Plasma membrane')
-def plasma_membrane(f:Field, look:Look, rng:Generator) -> np.ndarray: # cells, antibody, chance; H x W light
+def plasma_membrane(f:Field, look:Look, rng:Generator) -> np.ndarray: # cells, antibody, generator; H x W light
     "A line round the whole cell"
-    return np.exp(-((f.edge - .25)/(.42*look.size))**2/2)*mottle(f, rng, 1.4, .35) + .10*f.inside*(1 - .5*f.nucleus)
+    line = np.exp(-((f.edge - .25)/(.42*look.size))**2/2)
+    return line*mottle(f, rng, 1.4, .35) + .10*f.inside*(1 - .5*f.nucleus)
 
 # %% ../../nbs/synth/15_patterns.ipynb #cell-junctions
 @pattern('Cell junctions')
-def cell_junctions(f:Field, look:Look, rng:Generator) -> np.ndarray: # cells, antibody, chance; H x W light
+def cell_junctions(f:Field, look:Look, rng:Generator) -> np.ndarray: # cells, antibody, generator; H x W light
     "A line only where two cells touch"
     return np.exp(-(f.seam/(.5*look.size))**2/2)*mottle(f, rng, .9, .35)

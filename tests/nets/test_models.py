@@ -1,4 +1,7 @@
-"The networks of the five solutions, built, filled, frozen and saved: every body with every number of channels, every head, every stem rule, every kind of file."
+"""The networks of the five solutions, built, filled, frozen and saved
+
+Every body with every number of channels, every head, every stem rule, every kind of file.
+"""
 import copy
 import json
 import subprocess
@@ -21,8 +24,16 @@ from hpa_lib.nets.weights import find_prefix, match_state, read_about, read_stat
 pytestmark = pytest.mark.slow
 RGBY = ['red', 'green', 'blue', 'yellow']
 CHANNELS = (RGBY, RGBY[:3], ['green', 'yellow'])
-ARCHS = {'densenet121': 1024, 'densenet169': 1664, 'resnet18': 512, 'resnet34': 512, 'resnet50': 2048, 'resnet101': 2048, 'inception_v3': 2048,
-         'legacy_xception': 2048, 'tf_efficientnet_b1': 1280, 'tf_efficientnet_b2': 1408, 'tf_efficientnet_lite0': 1280}
+ARCHS = {
+    'densenet121': 1024, 'densenet169': 1664, 'resnet18': 512, 'resnet34': 512, 'resnet50': 2048, 'resnet101': 2048,
+    'inception_v3': 2048, 'legacy_xception': 2048, 'tf_efficientnet_b1': 1280, 'tf_efficientnet_b2': 1408,
+    'tf_efficientnet_lite0': 1280,
+}
+# The stem's last layer, where one more pool follows in large networks
+STEM_ENDS = {
+    'densenet121': 'features.pool0', 'resnet18': 'maxpool', 'inception_v3': 'Pool1', 'legacy_xception': 'act2',
+    'tf_efficientnet_lite0': 'bn1',
+}
 
 
 def picture(n_channels, side=128, n=1, seed=0):
@@ -40,11 +51,9 @@ def plain():
     return timm.create_model('resnet18').state_dict()
 
 
-
-
 @pytest.mark.parametrize('arch', list(ARCHS))
 def test_bodies(arch, tmp_path):
-    "Each body of the solutions, filled from a plain three-channel file, reads 4, 3 and 2 channels, with the stem widened by name"
+    "Each body, filled from a plain three-channel file, reads 4, 3 and 2 channels, with the stem widened by name"
     torch.manual_seed(0)
     three = timm.create_model(arch)
     torch.save(three.state_dict(), tmp_path/'three.pth')
@@ -57,7 +66,8 @@ def test_bodies(arch, tmp_path):
         name, = first_convs(net.body)
         stem = net.body.get_submodule(name)
         assert isinstance(stem, nn.Conv2d) and stem.in_channels == len(channels)
-        assert stem is next(m for m in net.body.modules() if isinstance(m, nn.Conv2d)), 'the first convolution in order, too'
+        in_order = next(m for m in net.body.modules() if isinstance(m, nn.Conv2d))
+        assert stem is in_order, 'the first convolution in order, too'
         assert stem.weight.equal(widen_stem(three.get_submodule(name).weight, channels))
         assert not any('aux' in k.lower() for k in net.state_dict())
     with torch.inference_mode():
@@ -65,7 +75,7 @@ def test_bodies(arch, tmp_path):
         torch.testing.assert_close(rgb.features(picture(3)), three.eval().forward_features(picture(3)))
 
 
-@pytest.mark.parametrize('arch', ['densenet121', 'resnet18', 'inception_v3', 'legacy_xception', 'tf_efficientnet_lite0'])
+@pytest.mark.parametrize('arch', STEM_ENDS)
 def test_large(arch, tmp_path):
     "The large network has the weights of the plain one, and half its map; what follows the stem sees the pooled stem"
     net, large = (rgby_model(arch, n_out=3, head='linear', weights=None, large=o).eval() for o in (False, True))
@@ -81,8 +91,7 @@ def test_large(arch, tmp_path):
 
 def test_large_by_hand():
     "The stem's output of the large network is the plain one's, pooled by 2"
-    ends = {'densenet121': 'features.pool0', 'resnet18': 'maxpool', 'inception_v3': 'Pool1', 'legacy_xception': 'act2', 'tf_efficientnet_lite0': 'bn1'}
-    for arch, end in ends.items():
+    for arch, end in STEM_ENDS.items():
         seen = []
         body = timm.create_model(arch, num_classes=0, global_pool='').eval()
         large = pool_stem(copy.deepcopy(body))
@@ -116,7 +125,7 @@ def test_bodies_without_a_map():
 
 @pytest.mark.parametrize('stem', stems)
 def test_stems(stem, plain, tmp_path):
-    "With yellow at zero all rules answer as the three-channel stem does (times 3/4); the answer to yellow is the rule's slice"
+    "With yellow at zero all rules answer as three channels do (times 3/4); the answer to yellow is the rule's slice"
     torch.save(plain, tmp_path/'plain.pth')
     torch.manual_seed(3)
     net = rgby_model('resnet18', weights=tmp_path/'plain.pth', stem=stem)
@@ -128,9 +137,10 @@ def test_stems(stem, plain, tmp_path):
     torch.manual_seed(3)
     timm.create_model('resnet18', in_chans=4, num_classes=0, global_pool='')
     r, g, b = w.unbind(1)
-    yellow = dict(red_copy=r, zeros=0*r, red_blue=(r + b)/2, mean=(r + g + b)/3, random=torch.randn_like(r)*w.std())[stem]
+    rules = dict(red_copy=r, zeros=0*r, red_blue=(r + b)/2, mean=(r + g + b)/3, random=torch.randn_like(r)*w.std())
     torch.testing.assert_close(conv(dark), three)
-    torch.testing.assert_close(conv(x) - three, F.conv2d(x[:, 3:], yellow[:, None]*.75, stride=2, padding=3), atol=1e-4, rtol=1e-3)
+    yellow = F.conv2d(x[:, 3:], rules[stem][:, None]*.75, stride=2, padding=3)
+    torch.testing.assert_close(conv(x) - three, yellow, atol=1e-4, rtol=1e-3)
     net.eval().features(x).square().mean().backward()
     assert conv.weight.grad[:, 3].abs().max() > 0
     with torch.inference_mode():
@@ -151,14 +161,19 @@ def test_same_start_as_before():
     assert same(net.body.state_dict(), body.state_dict()) and same(net.head.state_dict(), head.state_dict())
 
 
-LAYERS = dict(concat_pool='AdaptiveConcatPool BatchNorm1d Dropout Linear ReLU BatchNorm1d Dropout Linear', avg512='AdaptiveAvgPool2d Flatten Linear BatchNorm1d Linear',
-              linear='AdaptiveAvgPool2d Flatten Dropout Linear', fastai='AdaptiveConcatPool BatchNorm1d Dropout Linear ReLU BatchNorm1d Dropout Linear',
-              gem='GeM Dropout Linear', attention='AttentionPool Dropout Linear')
+LAYERS = dict(
+    concat_pool='AdaptiveConcatPool BatchNorm1d Dropout Linear ReLU BatchNorm1d Dropout Linear',
+    avg512='AdaptiveAvgPool2d Flatten Linear BatchNorm1d Linear',
+    linear='AdaptiveAvgPool2d Flatten Dropout Linear',
+    fastai='AdaptiveConcatPool BatchNorm1d Dropout Linear ReLU BatchNorm1d Dropout Linear',
+    gem='GeM Dropout Linear',
+    attention='AttentionPool Dropout Linear',
+)
 
 
 @pytest.mark.parametrize('name', heads)
 def test_heads(name):
-    "Layer by layer; channels of the map in any order of places give the same; every parameter gets a gradient; the last layer has a bias"
+    "Layer by layer; places in any order give the same; every parameter gets a gradient; the last layer has a bias"
     torch.manual_seed(0)
     head = heads[name](16, 5, hidden=8, ps=.5)
     assert [type(o).__name__ for o in head] == LAYERS[name].split()
@@ -178,7 +193,8 @@ def test_fastai_head():
     reference, head = create_head(16, 5, ps=.4), heads['fastai'](16, 5, ps=.4)
     kinds = (nn.BatchNorm1d, nn.Dropout, nn.Linear, nn.ReLU)
     theirs = [repr(o) for o in reference.modules() if isinstance(o, kinds)]
-    assert [repr(o) for o in head if isinstance(o, kinds)] == theirs[:-1] + [theirs[-1].replace('bias=False', 'bias=True')]
+    theirs[-1] = theirs[-1].replace('bias=False', 'bias=True')
+    assert [repr(o) for o in head if isinstance(o, kinds)] == theirs
     with torch.no_grad():
         for a, b in zip(list(head.parameters())[:-1], reference.parameters(), strict=True):
             a.copy_(b)
@@ -204,7 +220,8 @@ def frozen_step(net, n_out=3):
     from fastai.data.load import DataLoader
     from fastai.learner import Learner
     items = [(torch.randn(len(net.channels), 32, 32), torch.rand(n_out).round()) for _ in range(4)]
-    learn = Learner(DataLoaders(DataLoader(items, bs=4), DataLoader(items, bs=4), device='cpu'), net, nn.BCEWithLogitsLoss(), splitter=body_head_split, lr=.01)
+    dls = DataLoaders(DataLoader(items, bs=4), DataLoader(items, bs=4), device='cpu')
+    learn = Learner(dls, net, nn.BCEWithLogitsLoss(), splitter=body_head_split, lr=.01)
     before = copy.deepcopy(net.state_dict())
     learn.freeze()
     with learn.no_logging():
@@ -238,7 +255,10 @@ def test_rates():
     assert rate[id(learn.model.body.layer1[0].conv1.weight)] == pytest.approx(1e-5)
 
 
-WRAPS = {'backbone.': '', 'encoder.': '', '': '', 'module.': '', 'model.': '', '_orig_mod.': '', 'module.model.': '', '0.model.': '', 'module.body.': '', 'body.': '', 'model.body.': ''}
+WRAPS = (
+    'backbone.', 'encoder.', '', 'module.', 'model.', '_orig_mod.', 'module.model.', '0.model.',
+    'module.body.', 'body.', 'model.body.',
+)
 
 
 @pytest.mark.parametrize('prefix', WRAPS)
@@ -279,7 +299,8 @@ def test_whole_network(tmp_path):
     report = load_weights(other, file)
     assert set(report.wrong_shape) == {'head.7.weight', 'head.7.bias'} and other.head[-1].weight.equal(last)
     body = rgby_model('resnet18', n_out=4, weights=file)
-    assert same(body.body.state_dict(), first.body.state_dict()) and not body.head[-1].weight.equal(first.head[-1].weight)
+    assert same(body.body.state_dict(), first.body.state_dict())
+    assert not body.head[-1].weight.equal(first.head[-1].weight)
     assert body.config['weights'] == 'first.safetensors' and len(body.config['weights_sha256']) == 64
     json.dumps(body.config)
     again = load_model(save_model(body, tmp_path/'second.safetensors'))
@@ -302,7 +323,8 @@ def test_head_by_class(head, tmp_path):
         new = rgby_model('resnet18', head=head, hidden=16, weights=file, classes=list(names)).eval()
         both = [o for o in names if o in 'ABCD']
         with torch.inference_mode():
-            a, b = (net(picture(4, 64, 2))[:, [known.index(o) for o in both]] for net, known in ((new, names), (old, 'ABCD')))
+            a = new(picture(4, 64, 2))[:, [names.index(o) for o in both]]
+            b = old(picture(4, 64, 2))[:, ['ABCD'.index(o) for o in both]]
         torch.testing.assert_close(a, b)
         assert new.filled.classes == tuple(both) and new.filled.fresh == tuple(o for o in names if o not in 'ABCD')
         assert new.filled.unused == tuple(o for o in 'ABCD' if o not in names)
@@ -312,21 +334,30 @@ def test_head_by_class(head, tmp_path):
 
 
 def test_head_by_class_only_where_it_fits(tmp_path):
-    "Another kind of head, another hidden width, no class in common, or no names: nothing of the last layer, not even its bias"
+    "Another head, another hidden width, no class in common, or no names: nothing of the last layer, not even its bias"
     old = rgby_model('resnet18', weights=None, hidden=512, classes=list('ABC'))
     file = save_model(old, tmp_path/'old.safetensors')
     nameless = rgby_model('resnet18', weights=None, hidden=512, n_out=3)
-    cases = [dict(head='avg512', classes=list('ABC')), dict(hidden=8, classes=list('ABC')), dict(classes=list('XYZ')), dict(n_out=3),
-             dict(classes=list('ABC'), weights=save_model(nameless, tmp_path/'nameless.safetensors'))]
+    cases = [
+        dict(head='avg512', classes=list('ABC')),
+        dict(hidden=8, classes=list('ABC')),
+        dict(classes=list('XYZ')),
+        dict(n_out=3),
+        dict(classes=list('ABC'), weights=save_model(nameless, tmp_path/'nameless.safetensors')),
+    ]
     for how in cases:
         torch.manual_seed(1)
         net = rgby_model('resnet18', **dict(weights=file) | how)
-        assert not net.filled.classes and net.filled.fresh == tuple(how.get('classes', ())) and net.filled_outputs == set(), how
+        assert not net.filled.classes and net.filled_outputs == set(), how
+        assert net.filled.fresh == tuple(how.get('classes', ())), how
         source = read_state(how.get('weights', file))[0]
-        assert not net.head[-1].bias.equal(source['head.7.bias']) and same(net.body.state_dict(), old.body.state_dict()) == ('weights' not in how)
+        assert not net.head[-1].bias.equal(source['head.7.bias'])
+        assert same(net.body.state_dict(), old.body.state_dict()) == ('weights' not in how)
     gem = save_model(rgby_model('resnet18', weights=None, head='gem', classes=list('ABC')), tmp_path/'gem.safetensors')
-    net = rgby_model('resnet18', weights=gem, head='attention', classes=list('CBA'))      # a layer of the same name and shape, over other features
-    assert net.filled.fresh == tuple('CBA') and not any(o.startswith('head.') for o in net.filled.matched) and net.filled_outputs == set()
+    # A layer of the same name and shape, over other features
+    net = rgby_model('resnet18', weights=gem, head='attention', classes=list('CBA'))
+    assert net.filled.fresh == tuple('CBA') and net.filled_outputs == set()
+    assert not any(o.startswith('head.') for o in net.filled.matched)
     report = load_weights(rgby_model('resnet18', weights=None, head='avg512', classes=list('CB')), file)
     assert report.fresh == ('C', 'B') and report.unused == ('A',) and 'head.7.weight' in report.unexpected
     plain = rgby_model('resnet18', n_out=3, weights=None)
@@ -342,7 +373,8 @@ def test_same_draws_with_a_file_without_names(tmp_path):
     nets = []
     for classes in (None, list('ABC')):
         torch.manual_seed(4)
-        nets.append(rgby_model('resnet18', 3, weights=tmp_path/'plain.pth', stem='random', classes=classes).state_dict())
+        net = rgby_model('resnet18', 3, weights=tmp_path/'plain.pth', stem='random', classes=classes)
+        nets.append(net.state_dict())
     assert same(*nets)
 
 
@@ -375,12 +407,13 @@ def test_seen_ids_of_any_file(plain, tmp_path):
     assert net.about == {} and read_about(file)['trained_on']['groups'] == [3]
     (tmp_path/'cut.safetensors').write_bytes(file.read_bytes()[:500])
     with pytest.raises(NetError, match='copied whole'): seen_ids(tmp_path/'cut.safetensors', ['a'])
-    with pytest.raises(NetError, match='lists and mappings'): save_model(net, tmp_path/'odd.safetensors', dict(when={1, 2}))
+    with pytest.raises(NetError, match='lists and mappings'):
+        save_model(net, tmp_path/'odd.safetensors', dict(when={1, 2}))
     assert not (tmp_path/'odd.safetensors').exists() and not list(tmp_path.glob('.*partial'))
 
 
 def test_channels_of_a_file(plain, tmp_path):
-    "Three channels are red, green and blue unless said otherwise; as many as the network has are taken in its order; others are refused"
+    "Three channels are red, green and blue; as many as the network has are taken in its order; others are refused"
     torch.save(plain, tmp_path/'plain.pth')
     mine = ['yellow', 'green', 'red']
     net = rgby_model('resnet18', channels=mine, weights=tmp_path/'plain.pth')
@@ -406,8 +439,15 @@ def test_wrong_files_leave_the_network_alone(plain, tmp_path):
     torch.save([1, 2], tmp_path/'list.pth')
     torch.save({}, tmp_path/'none.pth')
     (tmp_path/'text.safetensors').write_text('not weights')
-    for name, says in {'deep': 'layers that the body does not have', 'shallow': 'another architecture', 'stemless': 'body.conv1.weight', 'text': 'copied whole',
-                       'list': 'no state dict, but list', 'none': 'no state dict, but nothing'}.items():
+    messages = {
+        'deep': 'layers that the body does not have',
+        'shallow': 'another architecture',
+        'stemless': 'body.conv1.weight',
+        'text': 'copied whole',
+        'list': 'no state dict, but list',
+        'none': 'no state dict, but nothing',
+    }
+    for name, says in messages.items():
         with pytest.raises(NetError, match=says):
             load_weights(net, tmp_path/f'{name}.pth')
     for name in ('empty.pt', 'text.safetensors'):
@@ -440,7 +480,8 @@ def test_fastai_learner_file(tmp_path):
     _, learn = frozen_step(net)
     learn.path = tmp_path
     twin = rgby_model('resnet18', n_out=3, weights=None, head='linear')
-    assert load_weights(twin, learn.save('stage1', with_opt=False), strict=True).prefix == '' and same(twin.state_dict(), net.state_dict())
+    report = load_weights(twin, learn.save('stage1', with_opt=False), strict=True)
+    assert report.prefix == '' and same(twin.state_dict(), net.state_dict())
     with pytest.raises(NetError, match='with_opt=False'):
         load_weights(twin, learn.save('stage1', with_opt=True))
 
@@ -448,14 +489,15 @@ def test_fastai_learner_file(tmp_path):
 def test_files_of_earlier_versions(tmp_path):
     "A recipe without the newer settings; one with a setting that is newer still; weights of another network"
     net = rgby_model('resnet18', n_out=3, weights=None, hidden=16).eval()
-    old = {k: net.config[k] for k in ('arch', 'n_out', 'channels', 'stem', 'rescale', 'head', 'hidden', 'ps', 'weights')}
-    save_file(net.state_dict(), tmp_path/'old.safetensors', metadata=dict(config=json.dumps(old)))
+    def write(name, config): save_file(net.state_dict(), tmp_path/name, metadata=dict(config=json.dumps(config)))
+    earlier = ('arch', 'n_out', 'channels', 'stem', 'rescale', 'head', 'hidden', 'ps', 'weights')
+    write('old.safetensors', {k: net.config[k] for k in earlier})
     again = load_model(tmp_path/'old.safetensors')
     assert again.config == net.config and same(again.state_dict(), net.state_dict())
-    save_file(net.state_dict(), tmp_path/'new.safetensors', metadata=dict(config=json.dumps(net.config | dict(colour='blue'))))
+    write('new.safetensors', net.config | dict(colour='blue'))
     with pytest.raises(NetError, match='does not know colour'):
         load_model(tmp_path/'new.safetensors')
-    save_file(net.state_dict(), tmp_path/'odd.safetensors', metadata=dict(config=json.dumps(net.config | dict(arch='resnet34'))))
+    write('odd.safetensors', net.config | dict(arch='resnet34'))
     with pytest.raises(NetError, match='do not belong together'):
         load_model(tmp_path/'odd.safetensors')
     save_file(load_file(tmp_path/'old.safetensors'), tmp_path/'bare.safetensors')
@@ -467,13 +509,21 @@ def test_find_prefix_takes_most():
     want = {'body.a': 0, 'body.b': 0, 'head.c': 0}
     assert find_prefix(['model.a', 'model.b', 'a'], want) == ('model.', 'body.')
     assert find_prefix(['x'], want) == ('', '')
-    filled, report = match_state({'model.a': torch.zeros(1), 'z': torch.zeros(1)}, {'body.a': torch.ones(1), 'body.b': torch.ones(1)})
+    zero, one = torch.zeros(1), torch.ones(1)
+    filled, report = match_state({'model.a': zero, 'z': zero}, {'body.a': one, 'body.b': one})
     assert list(filled) == ['body.a'] and report.missing == ['body.b'] and report.unexpected == ['z']
 
 
 def test_names():
-    for wrong in (dict(arch='resnet19'), dict(head='avg'), dict(stem='green'), dict(weights='resnet18'), dict(channels=[]), dict(channels='red'), dict(channels=['red', 'red'])):
-        with pytest.raises(NetError):
+    cases = {
+        'timm knows no': dict(arch='resnet19'),
+        'no head is called': dict(head='avg'),
+        'no stem rule': dict(stem='green'),
+        'not known': dict(weights='resnet18'),
+    }
+    channels = [dict(channels=o) for o in ([], 'red', ['red', 'red'])]
+    for says, wrong in [*cases.items(), *(('each once', o) for o in channels)]:
+        with pytest.raises(NetError, match=says):
             rgby_model(**dict(weights=None) | wrong)
     with pytest.raises(FileNotFoundError):
         rgby_model(weights='nowhere.pth')
@@ -483,5 +533,7 @@ def test_names():
 
 def test_light_imports():
     "Stems and heads need torch only"
-    code = "import sys, hpa_lib.nets.stems, hpa_lib.nets.heads; print([o for o in ('fastai', 'timm', 'matplotlib', 'pandas') if o in sys.modules])"
-    assert subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=True).stdout.strip() == '[]'
+    heavy = ('fastai', 'timm', 'matplotlib', 'pandas')
+    code = f'import sys, hpa_lib.nets.stems, hpa_lib.nets.heads; print([o for o in {heavy} if o in sys.modules])'
+    done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == '[]'
