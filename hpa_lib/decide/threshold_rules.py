@@ -313,7 +313,7 @@ def _repeated_folds(y:np.ndarray, groups, folds:int, repeats:int, seed:int) -> l
 
 # %% ../../nbs/decide/62_threshold_rules.ipynb #rank-rules
 def rank_rules(
-    tables:Mapping[str,np.ndarray], # model name -> N x C probabilities, all with the same rows; DataFrames lend class names
+    tables:Mapping[str,np.ndarray], # model name -> N x C probabilities, same rows; DataFrames lend class names
     targs:np.ndarray, # N x C, 0 or 1
     rules:Iterable[str]|Mapping[str,Callable], # texts for `threshold_rule`, or name -> rule
     folds:int=5, # folds of each repeat
@@ -361,7 +361,7 @@ def ranking_table(
     reference:str|None=None, # the rule to compare with; None: the best of each model
     draws:int=1000, # of groups, with replacement
     seed:int=0, # of the draws, the same for all rules and models
-) -> pd.DataFrame: # one row per model and rule, best first: scores, `difference` to the reference, its standard error `se`
+) -> pd.DataFrame: # per model and rule, best first: the scores, `difference` to the reference, its standard error `se`
     "The ranking with paired standard errors; of several models also their mean"
     scores = ranking.scores
     rules = scores.rule.unique()
@@ -414,7 +414,8 @@ def _fallback(step:float|str, p:np.ndarray, names:list) -> np.ndarray:
     if number and -1 <= step <= 1: return p > step
     if step == 'argmax': return np.arange(p.shape[1]) == p.argmax(1)[:,None]
     if not isinstance(step, str) or not step.startswith('class:'):
-        raise DecisionError(f"fallback {step!r}: give a threshold from -1 to 1, 'argmax', 'class:NAME' or, last, 'none'")
+        cure = "give a threshold from -1 to 1, 'argmax', 'class:NAME' or, last, 'none'"
+        raise DecisionError(f"fallback {step!r}: {cure}")
     # A class
     name = step.removeprefix('class:')
     known = [str(o) for o in names]
