@@ -152,7 +152,7 @@ REFUSED = {
     'learn.sampling': ("class_weights([1], 1, 'ballance')", "did you mean 'balance'"),
     'learn.augment': ("augmentation('bestfiting')", "did you mean 'bestfitting'"),
     'learn.losses': ("get_loss('lovas')", "did you mean 'lovasz'"),
-    'decide.threshold_rules': ("threshold_rule('exakt')", "no rule is called 'exakt'"),
+    'decide.threshold_rules': ("threshold_rule('exakt')", "no rule is called 'exakt': did you mean 'exact'?"),
     'run.recipes': ("load_recipe('bestfiting')", "no recipe is called 'bestfiting'"),
 }
 OWN = dict(data=DataError, synth=SynthError, nets=NetError, learn=LearnError, decide=DecisionError, run=RunError)

@@ -25,17 +25,30 @@ def reliability(
     y:np.ndarray, # N, 0 or 1
     bins:int=10, # of equal mass; at most so many rows come back
     level:float=.95, # of the interval around the share
-) -> pd.DataFrame: # one row a bin, lowest first: samples, promised, kept, low, high
+) -> pd.DataFrame: # one row per bin, lowest first: samples, promised, kept, low, high
     "What a class promises and what it keeps"
-    from scipy.stats import norm, rankdata
-    p,y = check_probs(np.asarray(p)[:,None])[:,0], check_hot(np.asarray(y)[:,None])[:,0]
+    from scipy.stats import rankdata
+    p = check_probs(np.asarray(p)[:,None])[:,0]
+    y = check_hot(np.asarray(y)[:,None])[:,0]
     if len(p) != len(y): raise DecisionError(f"{len(p)} probabilities but {len(y)} targets: give one each")
-    if bins < 1 or not 0 < level < 1: raise DecisionError(f"bins={bins}, level={level}: at least one bin, and a level between 0 and 1")
-    table = pd.DataFrame(dict(bin=((rankdata(p) - .5)*bins // len(p)), promised=p, kept=y.astype(float)))
-    table = table.groupby('bin').agg(samples=('kept', 'size'), promised=('promised', 'mean'), kept=('kept', 'mean')).reset_index(drop=True)
-    n,z = table.samples, norm.ppf(.5 + level/2)
-    middle, half = (table.kept + z*z/2/n)/(1 + z*z/n), z/(1 + z*z/n)*np.sqrt(table.kept*(1 - table.kept)/n + z*z/4/n/n)
-    return table.assign(low=(middle - half).clip(lower=0), high=(middle + half).clip(upper=1))
+    if bins < 1 or not 0 < level < 1:
+        raise DecisionError(f"bins={bins}, level={level}: at least one bin, and a level between 0 and 1")
+    # Bins of equal mass
+    bin = (rankdata(p) - .5)*bins // len(p)
+    rows = pd.DataFrame(dict(bin=bin, promised=p, kept=y.astype(float)))
+    parts = dict(samples=('kept', 'size'), promised=('promised', 'mean'), kept=('kept', 'mean'))
+    table = rows.groupby('bin').agg(**parts).reset_index(drop=True)
+    low, high = _wilson(table.kept, table.samples, level)
+    return table.assign(low=low, high=high)
+
+# %% ../../nbs/decide/61_calibrate.ipynb #c-wilson
+def _wilson(share:pd.Series, n:pd.Series, level:float) -> tuple[pd.Series,pd.Series]:
+    "Wilson's interval around shares of `n` samples, low and high"
+    from scipy.stats import norm
+    z = norm.ppf(.5 + level/2)
+    middle = (share + z*z/2/n)/(1 + z*z/n)
+    half = z/(1 + z*z/n)*np.sqrt(share*(1 - share)/n + z*z/4/n/n)
+    return (middle - half).clip(lower=0), (middle + half).clip(upper=1)
 
 # %% ../../nbs/decide/61_calibrate.ipynb #c-abb6934a
 def _ece(p:np.ndarray, y:np.ndarray, bins:int) -> float:
@@ -50,7 +63,8 @@ def ece(
     bins:int=15, # of equal mass
 ) -> float: # in [0, 1]
     "Expected calibration error of all entries together"
-    p = check_probs(probs); y = check_hot(targs, p.shape)
+    p = check_probs(probs)
+    y = check_hot(targs, p.shape)
     return _ece(p.ravel(), y.ravel(), bins)
 
 # %% ../../nbs/decide/61_calibrate.ipynb #ece-per-class
@@ -60,7 +74,8 @@ def ece_per_class(
     bins:int=10, # of equal mass
 ) -> np.ndarray: # C, in [0, 1]
     "Expected calibration error of each class"
-    p = check_probs(probs); y = check_hot(targs, p.shape)
+    p = check_probs(probs)
+    y = check_hot(targs, p.shape)
     return np.array([_ece(p[:,j], y[:,j], bins) for j in range(p.shape[1])])
 
 # %% ../../nbs/decide/61_calibrate.ipynb #brier
@@ -69,7 +84,8 @@ def brier(
     targs:np.ndarray, # N x C, 0 or 1
 ) -> np.ndarray: # C, in [0, 1]
     "Mean squared error of each class; see Brier 1950"
-    p = check_probs(probs); y = check_hot(targs, p.shape)
+    p = check_probs(probs)
+    y = check_hot(targs, p.shape)
     return ((p - y)**2).mean(0)
 
 # %% ../../nbs/decide/61_calibrate.ipynb #plot-reliability
@@ -84,30 +100,45 @@ def plot_reliability(
     import matplotlib.pyplot as plt
     if ax is None: ax = plt.subplots(figsize=(4,4))[1]
     table = reliability(p, y, bins)
+    # The diagonal, once, and the curve with its intervals
     if not ax.lines: ax.plot([0,1], [0,1], color='grey', ls=':')
-    ax.errorbar(table.promised, table.kept, yerr=[(table.kept - table.low).clip(lower=0), (table.high - table.kept).clip(lower=0)], marker='o', lw=1, capsize=2, label=label)
-    ax.set(xlabel='promised: mean probability', ylabel='kept: share of positives', xlim=(-.02,1.02), ylim=(-.02,1.02), aspect='equal')
+    down = (table.kept - table.low).clip(lower=0)
+    up = (table.high - table.kept).clip(lower=0)
+    ax.errorbar(table.promised, table.kept, yerr=[down, up], marker='o', lw=1, capsize=2, label=label)
+    # Axes
+    ax.set(xlabel='promised: mean probability', ylabel='kept: share of positives')
+    ax.set(xlim=(-.02,1.02), ylim=(-.02,1.02), aspect='equal')
     if label: ax.legend(loc='upper left')
     return ax
 
+# %% ../../nbs/decide/61_calibrate.ipynb #c-coefs-knots
+_Coefs = Annotated[list[float], Field(min_length=3, max_length=3)]
+_Pair = Annotated[list[float], Field(min_length=2, max_length=2)]
+_Knots = Annotated[list[_Pair], Field(min_length=1)]
+
 # %% ../../nbs/decide/61_calibrate.ipynb #calibration
 class Calibration(BaseModel):
-    "One rising curve a class; unknown fields and impossible values are refused"
+    "One rising curve per class; unknown fields and impossible values are refused"
     model_config = ConfigDict(extra='forbid', frozen=True, strict=True, allow_inf_nan=False)
     method:Literal['temperature', 'platt', 'beta', 'isotonic', 'offset'] # kind of the curves
-    coefs:dict[str, Annotated[list[float], Field(min_length=3, max_length=3)]]={} # class name -> a, b, c; not for isotonic
-    knots:dict[str, Annotated[list[Annotated[list[float], Field(min_length=2, max_length=2)]], Field(min_length=1)]]={} # class name -> [p, calibrated], rising; isotonic only
+    coefs:dict[str, _Coefs]={} # class name -> a, b, c; not for isotonic
+    knots:dict[str, _Knots]={} # class name -> [p, calibrated], rising; isotonic only
     pooled:list[str]=[] # classes that took the curve of all classes together
     samples:int=0 # it was fitted on
 
     @model_validator(mode='after')
     def _rising(self):
-        iso = self.method == 'isotonic'
-        if not (self.knots if iso else self.coefs) or (self.coefs if iso else self.knots): raise ValueError(f"{self.method} needs {'knots' if iso else 'coefs'}, and nothing else")
+        # Coefficients or knots, as the method wants
+        kind, other = ('knots', 'coefs') if self.method == 'isotonic' else ('coefs', 'knots')
+        if not getattr(self, kind) or getattr(self, other):
+            raise ValueError(f"{self.method} needs {kind}, and nothing else")
+        # Every curve rises
         for name,(a,b,_) in self.coefs.items():
-            if a <= 0 or b <= 0: raise ValueError(f"class {name!r} has slopes {a} and {b}: a curve rises, so both are positive")
+            if a <= 0 or b <= 0:
+                raise ValueError(f"class {name!r} has slopes {a} and {b}: a curve rises, so both are positive")
         for name,k in self.knots.items():
-            if (np.diff(k, axis=0) < 0).any() or np.min(k) < 0 or np.max(k) > 1: raise ValueError(f"the knots of class {name!r} do not rise within [0, 1]")
+            if (np.diff(k, axis=0) < 0).any() or np.min(k) < 0 or np.max(k) > 1:
+                raise ValueError(f"the knots of class {name!r} do not rise within [0, 1]")
         return self
 
     @property
@@ -127,7 +158,8 @@ def like_table(
     probs:np.ndarray|pd.DataFrame, # N x C
 ) -> np.ndarray|pd.DataFrame: # `values`, as what `probs` is
     "`values` with the index and columns of `probs`, where it has them"
-    return pd.DataFrame(values, index=probs.index, columns=probs.columns) if isinstance(probs, pd.DataFrame) else values
+    if not isinstance(probs, pd.DataFrame): return values
+    return pd.DataFrame(values, index=probs.index, columns=probs.columns)
 
 # %% ../../nbs/decide/61_calibrate.ipynb #calibration-apply
 @patch
@@ -136,12 +168,20 @@ def apply(self:Calibration,
 ) -> np.ndarray|pd.DataFrame: # N x C, in [0, 1], as `probs`
     "Calibrated probabilities"
     from scipy.special import expit
-    p, names = check_probs(probs), [str(o) for o in class_names(probs)] if isinstance(probs, pd.DataFrame) else self.names
+    # Classes
+    p = check_probs(probs)
+    names = [str(o) for o in class_names(probs)] if isinstance(probs, pd.DataFrame) else self.names
     if p.shape[1] != len(names) or sorted(names) != sorted(self.names):
-        raise DecisionError(f"{p.shape[1]} classes {names[:3]} ... for the {len(self.names)} classes {self.names[:3]} ... of the calibration: give exactly those (`class_table` leaves id, fold and view out)")
-    if self.knots: return like_table(np.stack([np.interp(p[:,j], *zip(*self.knots[o])) for j,o in enumerate(names)], axis=1), probs)
-    c = np.array([self.coefs[o] for o in names])
-    return like_table(expit((_logs(p)*c[:,:2]).sum(-1) + c[:,2]), probs)
+        there = f"the {len(self.names)} classes {self.names[:3]} ... of the calibration"
+        cure = "give exactly those (`class_table` leaves id, fold and view out)"
+        raise DecisionError(f"{p.shape[1]} classes {names[:3]} ... for {there}: {cure}")
+    # Staircases, or curves
+    if self.knots:
+        steps = [np.interp(p[:,j], *zip(*self.knots[o])) for j,o in enumerate(names)]
+        return like_table(np.stack(steps, axis=1), probs)
+    coefs = np.array([self.coefs[o] for o in names])
+    z = (_logs(p)*coefs[:,:2]).sum(-1) + coefs[:,2]
+    return like_table(expit(z), probs)
 
 # %% ../../nbs/decide/61_calibrate.ipynb #c-ca629e36
 def shared_slope(
@@ -150,45 +190,63 @@ def shared_slope(
     spread:float, # standard deviation of the offsets of the classes, and of the slope around 1
     slope:float|None=None, # given; None: fitted
 ) -> tuple[float,np.ndarray]: # slope, at least .01, and offset of each class
-    "Logistic regression with one slope, a common offset and an offset a class"
+    "Logistic regression with one slope, a common offset and an offset of each class"
     from scipy.optimize import minimize
-    from scipy.special import expit
-    # Start, pull towards it, and the numbers that are free
-    rest = np.r_[1., np.zeros(1 + z.shape[1])]
+    # Slope, common offset and the classes' own: where they start, and the pull back there
+    start = np.r_[1., np.zeros(1 + z.shape[1])]
     pull = np.r_[1, 0, np.ones(z.shape[1])] / spread**2
     free = slice(slope is not None, None)
     def whole(x): return np.r_[[] if slope is None else slope, x]
-    # Value and gradient
+    # Loss and derivatives of what is free
     def loss(x):
-        v = whole(x)
-        u = v[0]*z + v[1] + v[2:]
-        miss = expit(u) - y
-        value = np.logaddexp(0, u).sum() - u[y].sum() + pull@(v - rest)**2/2
-        return value, (np.r_[(miss*z).sum(), miss.sum(), miss.sum(0)] + pull*(v - rest))[free]
-    # Second derivatives
-    def hess(x):
-        v = whole(x)
-        w = expit(v[0]*z + v[1] + v[2:])
-        w *= 1 - w
-        own, tilt = w.sum(0), (w*z).sum(0)
-        h = np.diag(np.r_[(w*z*z).sum(), own.sum(), own] + pull)
-        h[0,1:], h[1,2:] = np.r_[tilt.sum(), tilt], own
-        return (np.triu(h) + np.triu(h, 1).T)[free,free]
-    found = whole(minimize(loss, rest[free], jac=True, hess=hess, method='trust-exact', options=dict(gtol=1e-6)).x)
-    return (found[0], found[1] + found[2:]) if found[0] >= .01 else shared_slope(z, y, spread, .01)
+        value, gradient = _slope_loss(whole(x), z, y, start, pull)
+        return value, gradient[free]
+    def hess(x): return _slope_hess(whole(x), z, pull)[free,free]
+    found = minimize(loss, start[free], jac=True, hess=hess, method='trust-exact', options=dict(gtol=1e-6))
+    # A slope that falls too low is held there
+    v = whole(found.x)
+    return (v[0], v[1] + v[2:]) if v[0] >= .01 else shared_slope(z, y, spread, slope=.01)
+
+# %% ../../nbs/decide/61_calibrate.ipynb #c-slope-loss
+def _slope_loss(v, z, y, start, pull) -> tuple[float,np.ndarray]:
+    "Penalised log loss of `v`, that is slope, common offset and the classes' own, and its gradient"
+    from scipy.special import expit
+    u = v[0]*z + v[1] + v[2:]
+    miss = expit(u) - y
+    value = np.logaddexp(0, u).sum() - u[y].sum() + pull@(v - start)**2/2
+    gradient = np.r_[(miss*z).sum(), miss.sum(), miss.sum(0)] + pull*(v - start)
+    return value, gradient
+
+def _slope_hess(v, z, pull) -> np.ndarray:
+    "Its second derivatives"
+    from scipy.special import expit
+    w = expit(v[0]*z + v[1] + v[2:])
+    w *= 1 - w
+    own = w.sum(0)
+    tilt = (w*z).sum(0)
+    # Diagonal, row of the slope, row of the common offset; offsets of two classes do not meet
+    h = np.diag(np.r_[(w*z*z).sum(), own.sum(), own] + pull)
+    h[0,1:] = np.r_[tilt.sum(), tilt]
+    h[1,2:] = own
+    return np.triu(h) + np.triu(h, 1).T
 
 # %% ../../nbs/decide/61_calibrate.ipynb #c-ee77f66f
-_FREE = dict(temperature=[[1,1,0]], platt=[[1,1,0], [0,0,1]], beta=[[1,0,0], [0,1,0], [0,0,1]])    # a row a free number: where it stands in a, b, c
+# One row per free number: where it stands in a, b, c
+_FREE = dict(temperature=[[1,1,0]], platt=[[1,1,0], [0,0,1]], beta=[[1,0,0], [0,1,0], [0,0,1]])
 
 def _fit_coefs(p:np.ndarray, y:np.ndarray, method:str, towards:np.ndarray, shrink:float) -> np.ndarray:
     "a, b, c of one curve, pulled `towards` another one"
     from scipy.optimize import minimize
     from scipy.special import expit
     free = np.array(_FREE[method], float)
-    x, start = np.c_[_logs(p), np.ones(len(p))] @ free.T, towards @ np.linalg.pinv(free)
+    x = np.c_[_logs(p), np.ones(len(p))] @ free.T
+    start = towards @ np.linalg.pinv(free)
+    # Penalised log loss and its gradient
     def loss(t):
         z = x @ t
-        return np.logaddexp(0, z).sum() - z[y].sum() + shrink*((t - start)**2).sum()/2, x.T @ (expit(z) - y) + shrink*(t - start)
+        value = np.logaddexp(0, z).sum() - z[y].sum() + shrink*((t - start)**2).sum()/2
+        return value, x.T @ (expit(z) - y) + shrink*(t - start)
+    # Slopes stay positive
     bounds = [(.05, None) if row[0] or row[1] else (None, None) for row in _FREE[method]]
     return minimize(loss, start, jac=True, method='L-BFGS-B', bounds=bounds, options=dict(ftol=1e-12)).x @ free
 
@@ -214,18 +272,34 @@ def fit_calibration(
     names:Iterable[str]|None=None, # class names; None: the columns of `probs`, or numbers
 ) -> Calibration: # a curve for every class
     "Learn what the probabilities of each class are worth"
-    p = check_probs(probs); y = check_hot(targs, p.shape); names = [str(o) for o in class_names(probs, names)]
-    if method not in Calibration.model_fields['method'].annotation.__args__: raise DecisionError(f"unknown method {method!r}: temperature, platt, beta, isotonic or offset")
-    if least < 0 or not shrink >= 0 or not spread > 0: raise DecisionError(f"least={least}, shrink={shrink}, spread={spread}: the first two may not be negative, a spread is above 0")
-    if len(set(names)) < len(names): raise DecisionError(f"two classes have the same name among {names[:4]} ...: give each its own")
-    if method == 'offset': return Calibration(method=method, coefs=dict(zip(names, _fit_offsets(p, y, spread))), samples=len(p))
-    if method == 'isotonic': fit = lambda p, y, towards: _fit_knots(p, y)
-    else: fit = lambda p, y, towards: _fit_coefs(p, y, method, np.array(towards), shrink).tolist()
+    p = check_probs(probs)
+    y = check_hot(targs, p.shape)
+    names = [str(o) for o in class_names(probs, names)]
+    _check_fit(method, least, shrink, spread, names)
+    # All classes at once, or the pooled curve first
+    if method == 'offset':
+        return Calibration(method=method, coefs=dict(zip(names, _fit_offsets(p, y, spread))), samples=len(p))
+    def fit(p, y, towards):
+        if method == 'isotonic': return _fit_knots(p, y)
+        return _fit_coefs(p, y, method, np.array(towards), shrink).tolist()
     pool = fit(p.ravel(), y.ravel(), [1., 1., 0.])
-    few = np.minimum(y.sum(0), (~y).sum(0)) < least
-    curves = {o: pool if few[j] else fit(p[:,j], y[:,j], pool) for j,o in enumerate(names)}
+    # Each class, where it has samples enough
+    scarce = np.minimum(y.sum(0), (~y).sum(0)) < least
+    curves = {o: pool if scarce[j] else fit(p[:,j], y[:,j], pool) for j,o in enumerate(names)}
     kind = 'knots' if method == 'isotonic' else 'coefs'
-    return Calibration(method=method, pooled=[o for o,f in zip(names, few) if f], samples=len(p), **{kind: curves})
+    pooled = [o for o,short in zip(names, scarce) if short]
+    return Calibration(method=method, pooled=pooled, samples=len(p), **{kind: curves})
+
+# %% ../../nbs/decide/61_calibrate.ipynb #c-check-fit
+def _check_fit(method:str, least:int, shrink:float, spread:float, names:list) -> None:
+    "Raises `DecisionError` for settings that fit no curve"
+    if method not in Calibration.model_fields['method'].annotation.__args__:
+        raise DecisionError(f"unknown method {method!r}: temperature, platt, beta, isotonic or offset")
+    if least < 0 or not shrink >= 0 or not spread > 0:
+        given = f"least={least}, shrink={shrink}, spread={spread}"
+        raise DecisionError(f"{given}: the first two may not be negative, a spread is above 0")
+    if len(set(names)) < len(names):
+        raise DecisionError(f"two classes have the same name among {names[:4]} ...: give each its own")
 
 # %% ../../nbs/decide/61_calibrate.ipynb #cross-fit
 def cross_fit(
@@ -238,10 +312,16 @@ def cross_fit(
     spread:float=1., # how far the classes' offsets may differ, in logits
 ) -> np.ndarray|pd.DataFrame: # N x C, as `probs`
     "Each sample calibrated by the curves of the other folds"
-    p = check_probs(probs); y = check_hot(targs, p.shape); folds = np.asarray(folds)
+    p = check_probs(probs)
+    y = check_hot(targs, p.shape)
+    # Folds
+    folds = np.asarray(folds)
     if folds.shape != (len(p),) or pd.isna(folds).any() or len(np.unique(folds)) < 2:
-        raise DecisionError(f"folds of shape {folds.shape}, values {pd.unique(folds.ravel())[:4]}: give each of the {len(p)} samples a fold, at least two different ones")
+        given = f"folds of shape {folds.shape}, values {pd.unique(folds.ravel())[:4]}"
+        raise DecisionError(f"{given}: give each of the {len(p)} samples a fold, at least two different ones")
+    # Curves of the others
     out = np.empty_like(p)
     for k in np.unique(folds):
-        out[folds == k] = fit_calibration(p[folds != k], y[folds != k], method, least, shrink, spread).apply(p[folds == k])
+        curves = fit_calibration(p[folds != k], y[folds != k], method, least=least, shrink=shrink, spread=spread)
+        out[folds == k] = curves.apply(p[folds == k])
     return like_table(out, probs)

@@ -6,24 +6,30 @@
 __all__ = ['adjust', 'em_ratios', 'matrix_ratios', 'em_table', 'estimate_ratios', 'match_ratios']
 
 # %% ../../nbs/decide/63_prior_shift.ipynb #c-30210d2f
+from collections.abc import Callable
+
 import numpy as np
 import pandas as pd
+from fastcore.meta import delegates
 
 from ..core import DecisionError
 from ..data.scores import check_hot, check_probs
 from .calibrate import like_table
 from .threshold_rules import ratio_thresholds
-from .thresholds import class_names
+from .thresholds import check_thresholds, class_names
 
 # %% ../../nbs/decide/63_prior_shift.ipynb #c-adebed06
 def _ratios(ratios, probs, what:str, inside:bool=True) -> np.ndarray:
     "`ratios` as C numbers in [0, 1], or strictly inside"
-    n, r = np.shape(probs)[1], np.asarray(ratios, dtype=float)
-    if r.shape != (n,): raise DecisionError(f"{what} of shape {r.shape} for {n} classes: give one ratio a class")
-    bad = ~((r > 0) & (r < 1)) if inside else ~((r >= 0) & (r <= 1))
-    if bad.any():
-        name = class_names(probs)[bad.argmax()]
-        raise DecisionError(f"{what} of class {name!r} is {r[bad][0]}: " + ("a class never or always seen tells nothing of its positives; leave it out" if inside else "a ratio lies in [0, 1]"))
+    n = np.shape(probs)[1]
+    r = np.asarray(ratios, dtype=float)
+    if r.shape != (n,): raise DecisionError(f"{what} of shape {r.shape} for {n} classes: give one ratio per class")
+    good = (r > 0) & (r < 1) if inside else (r >= 0) & (r <= 1)
+    if not good.all():
+        name = class_names(probs)[(~good).argmax()]
+        cure = "a ratio lies in [0, 1]"
+        if inside: cure = "a class never or always seen tells nothing of its positives; leave it out"
+        raise DecisionError(f"{what} of class {name!r} is {r[~good][0]}: {cure}")
     return r
 
 # %% ../../nbs/decide/63_prior_shift.ipynb #adjust
@@ -33,10 +39,15 @@ def adjust(
     new:np.ndarray, # C, ratio of positives among `probs`, in [0, 1]
 ) -> np.ndarray|pd.DataFrame: # N x C, as `probs`
     "Probabilities moved to other class ratios by Bayes' rule; see Saerens, Latinne and Decaestecker 2002"
-    p, old, new = check_probs(probs), _ratios(old, probs, 'old ratio'), _ratios(new, probs, 'new ratio', inside=False)
-    yes, no = p*(new/old), (1 - p)*((1 - new)/(1 - old))
+    p = check_probs(probs)
+    old = _ratios(old, probs, 'old ratio')
+    new = _ratios(new, probs, 'new ratio', inside=False)
+    # Bayes' rule
+    yes = p*(new/old)
+    no = (1 - p)*((1 - new)/(1 - old))
     both = yes + no
-    return like_table(np.where(new == old, p, yes / np.where(both > 0, both, 1)), probs)
+    moved = yes / np.where(both > 0, both, 1)
+    return like_table(np.where(new == old, p, moved), probs)
 
 # %% ../../nbs/decide/63_prior_shift.ipynb #em-ratios
 def em_ratios(
@@ -46,20 +57,29 @@ def em_ratios(
 ) -> np.ndarray: # C, in [0, 1]
     "The ratios at which the EM of Saerens, Latinne and Decaestecker 2002 comes to rest"
     if not 0 <= prior < np.inf: raise DecisionError(f"prior {prior}: a number of samples, 0 or more")
-    p, old = check_probs(probs), _ratios(old, probs, 'old ratio')
-    u, v = p/old, (1 - p)/(1 - old)
-    gap, low, high, r = u - v, np.zeros(p.shape[1]), np.ones(p.shape[1]), old
+    p = check_probs(probs)
+    old = _ratios(old, probs, 'old ratio')
+    u = p/old
+    v = (1 - p)/(1 - old)
+    gap = u - v
+    # Halve the interval by the sign of the slope
+    low, high = np.zeros(p.shape[1]), np.ones(p.shape[1])
+    r = old
     for _ in range(40):
         slope = (gap/np.maximum(v + r*gap, 1e-300)).sum(0) + prior*(old/r - (1 - old)/(1 - r))
-        low, high = np.where(slope >= 0, r, low), np.where(slope <= 0, r, high)
+        low = np.where(slope >= 0, r, low)
+        high = np.where(slope <= 0, r, high)
         r = (low + high)/2
     return r
 
 # %% ../../nbs/decide/63_prior_shift.ipynb #c-35011f81
 def _both_kinds(y:np.ndarray, names:list) -> None:
     "Raises `DecisionError` unless each class has positives and negatives"
-    n = y.sum(0); bad = (n == 0) | (n == len(y))
-    if bad.any(): raise DecisionError(f"class {names[bad.argmax()]!r} has {n[bad][0]} positives among {len(y)} labelled samples: both kinds are needed; leave it out")
+    n = y.sum(0)
+    bad = (n == 0) | (n == len(y))
+    if bad.any():
+        what = f"class {names[bad.argmax()]!r} has {n[bad][0]} positives among {len(y)} labelled samples"
+        raise DecisionError(f"{what}: both kinds are needed; leave it out")
 
 def _mixture(mean, no, yes) -> np.ndarray:
     "The share of `yes` in a mixture"
@@ -68,14 +88,20 @@ def _mixture(mean, no, yes) -> np.ndarray:
 # %% ../../nbs/decide/63_prior_shift.ipynb #c-95c468f2
 def _three(probs, known_probs, known_targs, thresh) -> tuple[np.ndarray,np.ndarray,np.ndarray]:
     "The arrays of `matrix_ratios`, checked, and cut where wanted"
-    if isinstance(probs, pd.DataFrame) and isinstance(known_probs, pd.DataFrame) and list(probs) != list(known_probs):
-        raise DecisionError(f"columns {list(probs)[:3]} ... here and {list(known_probs)[:3]} ... among the labelled samples: give the same classes in the same order")
-    p, known = check_probs(probs), check_probs(known_probs)
-    if p.shape[1] != known.shape[1]: raise DecisionError(f"{p.shape[1]} classes here and {known.shape[1]} among the labelled samples: give the same")
+    # The same classes
+    tables = isinstance(probs, pd.DataFrame) and isinstance(known_probs, pd.DataFrame)
+    if tables and list(probs) != list(known_probs):
+        what = f"columns {list(probs)[:3]} ... here and {list(known_probs)[:3]} ... among the labelled samples"
+        raise DecisionError(f"{what}: give the same classes in the same order")
+    p = check_probs(probs)
+    known = check_probs(known_probs)
+    if p.shape[1] != known.shape[1]:
+        what = f"{p.shape[1]} classes here and {known.shape[1]} among the labelled samples"
+        raise DecisionError(f"{what}: give the same")
     y = check_hot(known_targs, known.shape)
+    # Cut to yes and no
     if thresh is None: return p, known, y
-    t = np.asarray(thresh, dtype=float)
-    if t.shape not in ((), p.shape[1:]) or np.isnan(t).any(): raise DecisionError(f"thresholds of shape {t.shape}{' with NaN' if np.isnan(t).any() else ''} for {p.shape[1]} classes: give one number, or one a class")
+    t = check_thresholds(thresh, p.shape[1])
     return (p > t).astype(float), (known > t).astype(float), y
 
 # %% ../../nbs/decide/63_prior_shift.ipynb #matrix-ratios
@@ -83,21 +109,28 @@ def matrix_ratios(
     probs:np.ndarray, # N x C, in [0, 1]
     known_probs:np.ndarray, # M x C, in [0, 1], of samples with labels
     known_targs:np.ndarray, # M x C, 0 or 1
-    thresh:float|np.ndarray|None=None, # cut to yes and no first, at one threshold or C of them; None: probabilities as they are
+    thresh:float|np.ndarray|None=None, # cut to yes and no first, at one or C thresholds; None: no cut
 ) -> np.ndarray: # C, in [0, 1]
     "The ratios that mix positives and negatives to the mean of `probs`"
-    p,known,y = _three(probs, known_probs, known_targs, thresh)
-    _both_kinds(y, class_names(probs))
-    no, yes = (known*~y).sum(0)/(~y).sum(0), (known*y).sum(0)/y.sum(0)
-    if (yes <= no).any(): raise DecisionError(f"class {class_names(probs)[(yes <= no).argmax()]!r}: positives get no more than negatives, so the mean tells nothing; leave it out")
+    p, known, y = _three(probs, known_probs, known_targs, thresh)
+    names = class_names(probs)
+    _both_kinds(y, names)
+    # What negatives and positives get on average
+    no = (known*~y).sum(0)/(~y).sum(0)
+    yes = (known*y).sum(0)/y.sum(0)
+    if (yes <= no).any():
+        what = f"class {names[(yes <= no).argmax()]!r}: positives get no more than negatives"
+        raise DecisionError(f"{what}, so the mean tells nothing; leave it out")
     return _mixture(p.mean(0), no, yes)
 
 # %% ../../nbs/decide/63_prior_shift.ipynb #c-41b7d2f0
-def _ratio_table(p, names, old, ratio, again, n, rng, level) -> pd.DataFrame:
-    "old, ratio, low, high of each class; `again` estimates from drawn rows"
-    draws = [again(p[rng.integers(len(p), size=len(p))]) for _ in range(n)]
-    low,high = np.quantile(draws, [(1-level)/2, (1+level)/2], axis=0)
-    return pd.DataFrame(dict(old=old, ratio=ratio, low=low, high=high), index=names)
+def _ratio_table(p:pd.DataFrame, old, ratio, again:Callable, n:int=200, seed:int=0, level:float=.95) -> pd.DataFrame:
+    "old, ratio, low, high of each class; `again(rows, rng)` estimates from drawn rows"
+    rng = np.random.default_rng(seed)
+    rows = p.to_numpy()
+    draws = [again(rows[rng.integers(len(rows), size=len(rows))], rng) for _ in range(n)]
+    low, high = np.quantile(draws, [(1-level)/2, (1+level)/2], axis=0)
+    return pd.DataFrame(dict(old=old, ratio=ratio, low=low, high=high), index=list(p))
 
 # %% ../../nbs/decide/63_prior_shift.ipynb #em-table
 def em_table(
@@ -105,15 +138,16 @@ def em_table(
     old:np.ndarray, # C, ratio of positives there, inside (0, 1)
     prior:float=20., # imagined samples with the old ratio
     n:int=200, # draws of the bootstrap
-    seed:int|np.random.Generator=0, # of the draws
+    seed:int=0, # of the draws
     level:float=.95, # share of draws inside the interval
-) -> pd.DataFrame: # one row a class: old, ratio, low, high
+) -> pd.DataFrame: # one row per class: old, ratio, low, high
     "`em_ratios` with its interval"
     ratio = em_ratios(probs, old, prior)
-    def again(q): return em_ratios(q, old, prior)
-    return _ratio_table(probs.to_numpy(), list(probs), old, ratio, again, n, np.random.default_rng(seed), level)
+    def again(rows, rng): return em_ratios(rows, old, prior)
+    return _ratio_table(probs, old, ratio, again, n=n, seed=seed, level=level)
 
 # %% ../../nbs/decide/63_prior_shift.ipynb #estimate-ratios
+@delegates(em_table)
 def estimate_ratios(
     probs:np.ndarray|pd.DataFrame, # N x C, in [0, 1], calibrated; samples without labels
     known_probs:np.ndarray|pd.DataFrame, # M x C, in [0, 1], calibrated; samples with labels
@@ -121,24 +155,28 @@ def estimate_ratios(
     method:str='em', # em, or soft or hard: the matrix without and with a cut
     thresh:float|np.ndarray=.5, # of the cut; hard only
     prior:float=20., # imagined samples with the old ratio; em only
-    n:int=200, # draws of the bootstrap
-    seed:int=0, # of the draws
-    level:float=.95, # share of draws inside the interval
-) -> pd.DataFrame: # one row a class: old, ratio, low, high
+    **kwargs
+) -> pd.DataFrame: # one row per class: old, ratio, low, high
     "Class ratios of samples without labels"
     if method not in ('em', 'soft', 'hard'): raise DecisionError(f"unknown method {method!r}: em, soft or hard")
-    p,known,y = _three(probs, known_probs, known_targs, thresh if method == 'hard' else None)
-    names, old, rng = class_names(probs), y.mean(0), np.random.default_rng(seed)
+    p, known, y = _three(probs, known_probs, known_targs, thresh if method == 'hard' else None)
+    names = class_names(probs)
     _both_kinds(y, names)
-    if method == 'em': return em_table(pd.DataFrame(p, columns=names), old, prior, n, rng, level)
-    ratio = matrix_ratios(pd.DataFrame(p, columns=names), known, y)
-    return _ratio_table(p, names, old, ratio, lambda q: _redraw(q, known, y, rng), n, rng, level)
+    # By EM, or by the matrix, whose positives and negatives are drawn too
+    table = pd.DataFrame(p, columns=names)
+    old = y.mean(0)
+    if method == 'em': return em_table(table, old, prior, **kwargs)
+    def again(rows, rng): return _redraw(rows, known, y, rng)
+    return _ratio_table(table, old, matrix_ratios(table, known, y), again, **kwargs)
 
 # %% ../../nbs/decide/63_prior_shift.ipynb #c-0705ac24
 def _redraw(p:np.ndarray, known:np.ndarray, y:np.ndarray, rng:np.random.Generator) -> np.ndarray:
     "`matrix_ratios` with the labelled positives and negatives of each class drawn anew"
-    def mean(o): return o[rng.integers(len(o), size=len(o))].mean()
-    no, yes = (np.array([mean(known[y[:,j] == side, j]) for j in range(y.shape[1])]) for side in (False, True))
+    def means(side):
+        parts = [known[y[:,j] == side, j] for j in range(y.shape[1])]
+        return np.array([o[rng.integers(len(o), size=len(o))].mean() for o in parts])
+    no = means(False)
+    yes = means(True)
     any_ratio = rng.random(y.shape[1])                          # a draw that cannot tell them apart allows every ratio
     return np.where(yes > no, _mixture(p.mean(0), no, np.where(yes > no, yes, no + 1)), any_ratio)
 

@@ -21,7 +21,7 @@ import pandas as pd
 from scipy.optimize import least_squares
 from scipy.special import expit, logit
 
-from ..core import DecisionError
+from ..core import DecisionError, near
 from ..data.folds import grouped_folds
 from ..data.labels import Vocab
 from ..data.scores import check_hot, check_probs, counts_f1
@@ -35,7 +35,8 @@ def fixed_thresholds(
     t:float=.5, # the threshold
 ) -> np.ndarray: # C, float64
     "The same given threshold for every class, also for one without positives"
-    p = check_probs(probs); check_hot(targs, p.shape)
+    p = check_probs(probs)
+    check_hot(targs, p.shape)
     if not -1 <= t <= 1: raise DecisionError(f"threshold {t}: give a number from -1 (yes to all) to 1 (yes to nobody)")
     return np.full(p.shape[1], float(t))
 
@@ -45,17 +46,28 @@ def single_threshold(
     targs:np.ndarray, # N x C, 0 or 1
 ) -> np.ndarray: # C times the same number, float64; 1 when no class has a positive
     "The one threshold with the highest macro F1, exactly; classes without positives have no say in it"
-    p = check_probs(probs); y = check_hot(targs, p.shape); at, step = [0.], [0.]
+    p = check_probs(probs)
+    y = check_hot(targs, p.shape)
+    # The steps of every class: at which score, and how far F1 moves
+    at, step = [0.], [0.]
     for j in np.flatnonzero(y.any(0)):
         _, tp, k = class_cuts(p[:,j], y[:,j])
-        at.extend(np.unique(p[:,j])[::-1]); step.extend(np.diff(2*tp / (k + tp[-1])))
-    score, which = np.unique(at, return_inverse=True)                    # lowest first
-    f1 = np.append(np.bincount(which, step)[::-1].cumsum()[::-1], 0)     # sum of F1 when cut just below each score; 0 above all
+        at.extend(np.unique(p[:,j])[::-1])
+        step.extend(np.diff(2*tp / (k + tp[-1])))
+    # Their sum when cut just below each score, lowest first; 0 above all
+    score, which = np.unique(at, return_inverse=True)
+    f1 = np.append(np.bincount(which, step)[::-1].cumsum()[::-1], 0)
     best = np.flatnonzero(f1 >= f1.max() - 1e-9)[-1]
-    if best == len(score): return np.ones(p.shape[1])
-    if best == 0: return np.full(p.shape[1], -1.)                        # the lowest is 0, and only -1 is below
-    low, high = score[best-1:best+1]; t = low + (high - low)/2
-    return np.full(p.shape[1], t if t < high else low)
+    return np.full(p.shape[1], _below(score, best))
+
+# %% ../../nbs/decide/62_threshold_rules.ipynb #c-below
+def _below(score:np.ndarray, k:int) -> float:
+    "A threshold just below `score[k]`, of scores from 0 up; 1 where there is none, -1 below 0"
+    if k == len(score): return 1.
+    if k == 0: return -1.
+    low, high = score[k-1:k+1]
+    t = low + (high - low)/2
+    return t if t < high else low
 
 # %% ../../nbs/decide/62_threshold_rules.ipynb #soft-f1-thresholds
 def soft_f1_thresholds(
@@ -65,12 +77,16 @@ def soft_f1_thresholds(
     decay:float=1e-5, # w: pull toward .5
 ) -> np.ndarray: # C, float64, in [0, 1]; .5, where it starts, for a class without positives
     "Least squares on soft F1, from .5: the nearest valley, not always the deepest"
-    p = check_probs(probs); y = check_hot(targs, p.shape); out = np.full(p.shape[1], .5)
+    p = check_probs(probs)
+    y = check_hot(targs, p.shape)
+    def miss(t, p, y):
+        s = expit(sharp*(p - t))
+        f1 = 2*s[y].sum() / (s.sum() + y.sum())
+        return np.array([1 - f1, decay*(t[0] - .5)])
+    # Each class by itself
+    out = np.full(p.shape[1], .5)
     for j in np.flatnonzero(y.any(0)):
-        def miss(t, p=p[:,j], y=y[:,j]):
-            s = expit(sharp*(p - t))
-            return np.array([1 - 2*s[y].sum() / (s.sum() + y.sum()), decay*(t[0] - .5)])
-        out[j] = least_squares(miss, out[j], bounds=(0, 1), x_scale=1/sharp).x[0]
+        out[j] = least_squares(miss, out[j], bounds=(0, 1), x_scale=1/sharp, args=(p[:,j], y[:,j])).x[0]
     return out
 
 # %% ../../nbs/decide/62_threshold_rules.ipynb #ratio-thresholds
@@ -81,13 +97,21 @@ def ratio_thresholds(
     weight:float=1., # share of `ratios` in what is wanted, the rest being that of `targs`; .5: the mean of both
 ) -> np.ndarray: # C, float64; 1 for a class of which less than half a sample is wanted
     "Cut where the share of positive decisions comes nearest to the share wanted"
-    p = check_probs(probs); y = check_hot(targs, p.shape); own = y.mean(0)
+    p = check_probs(probs)
+    y = check_hot(targs, p.shape)
+    # How many positives are wanted
+    own = y.mean(0)
     given = own if ratios is None else np.asarray(ratios, dtype=float)
-    if given.shape != own.shape or not ((given >= 0) & (given <= 1)).all(): raise DecisionError(f"ratios {ratios}: give {p.shape[1]} shares in [0, 1], one a class")
+    if given.shape != own.shape or not ((given >= 0) & (given <= 1)).all():
+        raise DecisionError(f"ratios {ratios}: give {p.shape[1]} shares in [0, 1], one per class")
     if not 0 <= weight <= 1: raise DecisionError(f"weight {weight}: the share of the given ratios is in [0, 1]")
     wanted = (weight*given + (1 - weight)*own) * len(p)
-    cuts = [class_cuts(p[:,j], y[:,j]) for j in range(p.shape[1])]
-    return np.array([t[np.abs(k - want).argmin()] for (t,_,k), want in zip(cuts, wanted)])
+    # The nearest cut of each class
+    out = np.empty(p.shape[1])
+    for j,want in enumerate(wanted):
+        t, _, k = class_cuts(p[:,j], y[:,j])
+        out[j] = t[np.abs(k - want).argmin()]
+    return out
 
 # %% ../../nbs/decide/62_threshold_rules.ipynb #expected-f1-thresholds
 def expected_f1_thresholds(
@@ -108,23 +132,28 @@ def calibrated_thresholds(
     least:float=1e-3, # probabilities nearer to 0 or 1 than this count as this
 ) -> np.ndarray: # C, float64, in [0, 1]; a class without positives borrows from the others
     "F*/2 of calibrated probabilities, on the scale of the given ones"
-    p = check_probs(probs); y = check_hot(targs, p.shape)
+    p = check_probs(probs)
+    y = check_hot(targs, p.shape)
     if not spread > 0: raise DecisionError(f"spread {spread}: a standard deviation is above 0")
     if not 0 < least < .5: raise DecisionError(f"least {least}: give a probability between 0 and .5")
     if not y.any(): return np.ones(p.shape[1])
+    # Calibrate, decide, and back
     z = logit(np.clip(p, least, 1 - least))
     slope, offset = shared_slope(z, y, spread)
-    return expit((logit(expected_f1_thresholds(expit(slope*z + offset))) - offset) / slope)
+    t = expected_f1_thresholds(expit(slope*z + offset))
+    return expit((logit(t) - offset) / slope)
 
 # %% ../../nbs/decide/62_threshold_rules.ipynb #c-77a4063e
 def _vote(fits:list) -> np.ndarray:
     "Mean of (thresholds, which classes had positives) pairs; 1 where none had"
     t, has = (np.array(o) for o in zip(*fits))
-    return np.where(has.any(0), (np.maximum(t, 0)*has).sum(0) / np.maximum(has.sum(0), 1), 1.)
+    total = (np.maximum(t, 0)*has).sum(0)
+    return np.where(has.any(0), total / np.maximum(has.sum(0), 1), 1.)
 
 def _whole(value, least:int, what:str) -> int:
     "`value` as a whole number, not below `least`"
-    if value != int(value) or value < least: raise DecisionError(f"{value} {what}: give a whole number from {least} on")
+    if value != int(value) or value < least:
+        raise DecisionError(f"{value} {what}: give a whole number from {least} on")
     return int(value)
 
 # %% ../../nbs/decide/62_threshold_rules.ipynb #bagged-thresholds
@@ -136,7 +165,9 @@ def bagged_thresholds(
     seed:int=0, # of the draws
 ) -> np.ndarray: # C, float64, in [0, 1]; 1 for a class without positives
     "Mean of a rule's thresholds over resampled rows"
-    p = check_probs(probs); y = check_hot(targs, p.shape); rng = np.random.default_rng(seed)
+    p = check_probs(probs)
+    y = check_hot(targs, p.shape)
+    rng = np.random.default_rng(seed)
     rows = [rng.integers(len(p), size=len(p)) for _ in range(_whole(draws, 1, 'draws'))]
     return _vote([(rule(p[i], y[i]), y[i].any(0)) for i in rows])
 
@@ -149,10 +180,12 @@ def fold_mean_thresholds(
     seed:int=0, # of the cut into folds, at random
 ) -> np.ndarray: # C, float64, in [0, 1]; 1 for a class without positives
     "Mean of a rule's thresholds, each fitted without one fold"
-    p = check_probs(probs); y = check_hot(targs, p.shape)
+    p = check_probs(probs)
+    y = check_hot(targs, p.shape)
     if _whole(n, 2, 'folds') > len(p): raise DecisionError(f"{n} folds of {len(p)} samples: give fewer folds")
     fold = np.random.default_rng(seed).permutation(len(p)) % n
-    return _vote([(rule(p[fold != k], y[fold != k]), y[fold != k].any(0)) for k in range(n)])
+    rest = [fold != k for k in range(n)]
+    return _vote([(rule(p[i], y[i]), y[i].any(0)) for i in rest])
 
 # %% ../../nbs/decide/62_threshold_rules.ipynb #shrunk-thresholds
 def shrunk_thresholds(
@@ -163,10 +196,14 @@ def shrunk_thresholds(
     toward:Callable=single_threshold, # what they are drawn toward
 ) -> np.ndarray: # C, float64; for a class without positives what `toward` says
     "Each class's threshold drawn toward a common one, the more the fewer positives it has"
-    p = check_probs(probs); y = check_hot(targs, p.shape)
+    p = check_probs(probs)
+    y = check_hot(targs, p.shape)
     if not k >= 0: raise DecisionError(f"k {k}: give a number of positives, 0 or more")
-    n = y.sum(0); w = np.divide(n, n + k, out=np.zeros(len(n)), where=n > 0)
-    return np.where(w > 0, w*rule(p, y), 0) + (1 - w)*toward(p, y)
+    # Weight of the class's own threshold; 0 without positives, also for k 0
+    n = y.sum(0)
+    w = np.divide(n, n + k, out=np.zeros(len(n)), where=n > 0)
+    own = np.where(w > 0, w*rule(p, y), 0)
+    return own + (1 - w)*toward(p, y)
 
 # %% ../../nbs/decide/62_threshold_rules.ipynb #scaled-thresholds
 def scaled_thresholds(
@@ -182,9 +219,18 @@ def scaled_thresholds(
 
 # %% ../../nbs/decide/62_threshold_rules.ipynb #threshold-rules
 THRESHOLD_RULES = MappingProxyType(dict(
-    fixed=fixed_thresholds, single=single_threshold, exact=fit_thresholds, soft_f1=soft_f1_thresholds, ratio=ratio_thresholds,
-    expected_f1=expected_f1_thresholds, calibrated=calibrated_thresholds, bagged=bagged_thresholds, fold_mean=fold_mean_thresholds,
-    shrunk=shrunk_thresholds, scaled=scaled_thresholds))
+    fixed=fixed_thresholds,
+    single=single_threshold,
+    exact=fit_thresholds,
+    soft_f1=soft_f1_thresholds,
+    ratio=ratio_thresholds,
+    expected_f1=expected_f1_thresholds,
+    calibrated=calibrated_thresholds,
+    bagged=bagged_thresholds,
+    fold_mean=fold_mean_thresholds,
+    shrunk=shrunk_thresholds,
+    scaled=scaled_thresholds,
+))
 
 # %% ../../nbs/decide/62_threshold_rules.ipynb #c-1c48d821
 def _fits(value:object, default:object) -> bool:
@@ -193,22 +239,33 @@ def _fits(value:object, default:object) -> bool:
     if default is None: return isinstance(value, list) and all(_fits(o, 1) for o in value)
     return isinstance(value, int|float) and not isinstance(value, bool)
 
-def _rule(node:ast.expr, text:str) -> object:
-    "A rule from a name or a call, a value from a literal"
+def _value(node:ast.expr, text:str) -> object:
+    "A rule from a name or a call, a number or a list from a literal"
+    if isinstance(node, ast.Name|ast.Call): return _rule(node, text)
+    try: return ast.literal_eval(node)
+    except ValueError:
+        what = f"{ast.unparse(node)!r} is neither a number, nor a list, nor a rule"
+        raise DecisionError(f"rule {text!r}: {what}") from None
+
+def _rule(node:ast.Name|ast.Call, text:str) -> Callable:
+    "The rule that `node` names, with its settings; `text` is the whole, for messages"
     if isinstance(node, ast.Name): node = ast.Call(node, [], [])
-    if not isinstance(node, ast.Call):
-        try: return ast.literal_eval(node)
-        except ValueError: raise DecisionError(f"rule {text!r}: {ast.unparse(node)!r} is neither a number, nor a list, nor a rule") from None
     name = ast.unparse(node.func)
     if name not in THRESHOLD_RULES:
-        raise DecisionError(f"rule {text!r}: no rule is called {name!r}; known are {', '.join(THRESHOLD_RULES)}")
-    args, kwargs = [_rule(o, text) for o in node.args], {o.arg: _rule(o.value, text) for o in node.keywords}
+        raise DecisionError(f"rule {text!r}: no rule is called {name!r}: {near(name, THRESHOLD_RULES)}")
+    # Settings, by the signature after probs and targs
+    args = [_value(o, text) for o in node.args]
+    kwargs = {o.arg: _value(o.value, text) for o in node.keywords}
     known = inspect.signature(THRESHOLD_RULES[name])
     try: bound = known.bind(None, None, *args, **kwargs)
-    except TypeError as e: raise DecisionError(f"rule {text!r}: {e}; the settings of {name} are {list(known.parameters)[2:] or 'none'}") from None
+    except TypeError as e:
+        settings = list(known.parameters)[2:] or 'none'
+        raise DecisionError(f"rule {text!r}: {e}; the settings of {name} are {settings}") from None
     given = dict(list(bound.arguments.items())[2:])
+    # Each of the kind of its default
     for k,v in given.items():
-        if not _fits(v, known.parameters[k].default): raise DecisionError(f"rule {text!r}: {k} of {name} cannot be {v!r}")
+        if not _fits(v, known.parameters[k].default):
+            raise DecisionError(f"rule {text!r}: {k} of {name} cannot be {v!r}")
     return partial(THRESHOLD_RULES[name], **given)
 
 # %% ../../nbs/decide/62_threshold_rules.ipynb #threshold-rule
@@ -218,8 +275,11 @@ def threshold_rule(
     "The rule of that name and settings; raises `DecisionError` for what it does not know"
     if callable(rule): return rule
     try: node = ast.parse(rule.strip(), mode='eval').body
-    except (SyntaxError, ValueError): raise DecisionError(f"rule {rule!r}: write a name, perhaps with settings in brackets, such as 'shrunk(10)'") from None
-    if not isinstance(node, ast.Name|ast.Call): raise DecisionError(f"rule {rule!r}: write a name first; known are {', '.join(THRESHOLD_RULES)}")
+    except (SyntaxError, ValueError):
+        cure = "write a name, perhaps with settings in brackets, such as 'shrunk(10)'"
+        raise DecisionError(f"rule {rule!r}: {cure}") from None
+    if not isinstance(node, ast.Name|ast.Call):
+        raise DecisionError(f"rule {rule!r}: write a name first; known are {', '.join(THRESHOLD_RULES)}")
     return _rule(node, rule)
 
 # %% ../../nbs/decide/62_threshold_rules.ipynb #ruleranking
@@ -234,21 +294,26 @@ class RuleRanking:
 def _repeat(p:pd.DataFrame, y:np.ndarray, folds:list, groups, fit:Callable, **rule) -> tuple[dict,pd.Series,np.ndarray]:
     "Means over repeated folds, spread of each class's threshold, counts of the nested decisions"
     runs = [nested_score(p, y, f, fit=fit, **rule) for f in folds]
+    # Scores
+    names = dict(nested='nested', in_sample='in_sample', at_half='at_half', gap='optimism')
+    mean = {k: float(np.mean([getattr(o, name) for o in runs])) for k,name in names.items()}
+    # Thresholds of all folds, and what was decided
     t = pd.concat([o.thresholds.drop(columns='all') for o in runs], axis=1)
-    mean = {k: float(np.mean([getattr(o, k) for o in runs])) for k in ('nested', 'in_sample', 'optimism', 'at_half')}
-    mean['gap'] = mean.pop('optimism')
     spread = t.std(axis=1, ddof=0)
-    return mean | dict(spread=spread.mean()), spread, np.stack([group_counts(y, o.hard, groups) for o in runs], axis=1)
+    counts = np.stack([group_counts(y, o.hard, groups) for o in runs], axis=1)
+    return mean | dict(spread=spread.mean()), spread, counts
 
 def _repeated_folds(y:np.ndarray, groups, folds:int, repeats:int, seed:int) -> list:
     "`repeats` times the fold of each row"
-    vocab = Vocab([f'c{j}' for j in range(y.shape[1])]); ids = [str(i) for i in range(len(y))]
-    samples = pd.DataFrame(dict(id=ids, labels=vocab.decode(y), group=ids if groups is None else list(map(str, groups))))
+    vocab = Vocab([f'c{j}' for j in range(y.shape[1])])
+    ids = [str(i) for i in range(len(y))]
+    groups = ids if groups is None else list(map(str, groups))
+    samples = pd.DataFrame(dict(id=ids, labels=vocab.decode(y), group=groups))
     return [grouped_folds(samples, vocab, n=folds, seed=seed + r).fold.to_numpy() for r in range(repeats)]
 
 # %% ../../nbs/decide/62_threshold_rules.ipynb #rank-rules
 def rank_rules(
-    tables:Mapping[str,np.ndarray], # model name -> N x C probabilities, all with the same rows; DataFrames lend class names
+    tables:Mapping[str,np.ndarray], # model name -> N x C probabilities, same rows; DataFrames lend class names
     targs:np.ndarray, # N x C, 0 or 1
     rules:Iterable[str]|Mapping[str,Callable], # texts for `threshold_rule`, or name -> rule
     folds:int=5, # folds of each repeat
@@ -258,26 +323,35 @@ def rank_rules(
     fallback:str|None='argmax', # for empty rows, see `apply_thresholds`
 ) -> RuleRanking: # read it with `ranking_table`
     "Nested macro F1 of every rule for every model, on the same repeated folds"
-    fits = {str(k): threshold_rule(v) for k,v in (rules.items() if isinstance(rules, Mapping) else ((o, o) for o in rules))}
-    if not tables or not fits: raise DecisionError(f"{len(tables)} models and {len(fits)} rules: give at least one of each")
-    y = check_hot(targs); groups = None if groups is None else list(groups)
+    if not isinstance(rules, Mapping): rules = {o: o for o in rules}
+    fits = {str(k): threshold_rule(v) for k,v in rules.items()}
+    if not tables or not fits:
+        raise DecisionError(f"{len(tables)} models and {len(fits)} rules: give at least one of each")
+    # Folds, the same for all
+    y = check_hot(targs)
+    groups = None if groups is None else list(groups)
     cuts = _repeated_folds(y, groups, folds, _whole(repeats, 1, 'repeats'), seed)
+    # Each rule for each model
     rows, spread, counts = [], {}, {}
     for model,probs in tables.items():
         p = pd.DataFrame(check_probs(probs), columns=class_names(probs))
         for rule,fit in fits.items():
             mean, spread[model,rule], counts[model,rule] = _repeat(p, y, cuts, groups, fit, fallback=fallback)
             rows.append(dict(model=model, rule=rule) | mean)
-    spread = pd.concat({m: pd.DataFrame({r: spread[m,r] for r in fits}) for m in tables}, names=['model', 'class'])
-    return RuleRanking(pd.DataFrame(rows), spread, counts)
+    # As tables
+    by_model = {m: pd.DataFrame({r: spread[m,r] for r in fits}) for m in tables}
+    return RuleRanking(pd.DataFrame(rows), pd.concat(by_model, names=['model', 'class']), counts)
 
 # %% ../../nbs/decide/62_threshold_rules.ipynb #c-09f50eb0
 def _drawn(counts:np.ndarray, draws:int, seed:int) -> np.ndarray:
     "Macro F1 of resampled groups, mean over the repeats"
-    rng, flat = np.random.default_rng(seed), counts.reshape(len(counts), -1)
-    size = len(flat); out = np.empty(draws)
+    rng = np.random.default_rng(seed)
+    size = len(counts)
+    flat = counts.reshape(size, -1)
+    out = np.empty(draws)
     for i in range(draws):
-        f1 = counts_f1((np.bincount(rng.integers(size, size=size), minlength=size) @ flat).reshape(counts.shape[1:]))
+        times = np.bincount(rng.integers(size, size=size), minlength=size)
+        f1 = counts_f1((times @ flat).reshape(counts.shape[1:]))
         out[i] = np.nan if np.isnan(f1).all() else np.nanmean(f1, axis=1).mean()
     return out
 
@@ -287,19 +361,27 @@ def ranking_table(
     reference:str|None=None, # the rule to compare with; None: the best of each model
     draws:int=1000, # of groups, with replacement
     seed:int=0, # of the draws, the same for all rules and models
-) -> pd.DataFrame: # one row a model and rule, best first: the scores, `difference` to the reference, its standard error `se`
+) -> pd.DataFrame: # per model and rule, best first: the scores, `difference` to the reference, its standard error `se`
     "The ranking with paired standard errors; of several models also their mean"
-    scores, rules = ranking.scores, ranking.scores.rule.unique()
-    if reference is not None and reference not in rules: raise DecisionError(f"rule {reference!r} was not ranked: choose one of {', '.join(rules)}")
+    scores = ranking.scores
+    rules = scores.rule.unique()
+    if reference is not None and reference not in rules:
+        raise DecisionError(f"rule {reference!r} was not ranked: choose one of {', '.join(rules)}")
     drawn = {k: _drawn(o, draws, seed) for k,o in ranking.counts.items()}
-    if scores.model.nunique() > 1:
-        drawn |= {('mean', r): np.mean([drawn[m,r] for m in scores.model.unique()], axis=0) for r in rules}
-        scores = pd.concat([scores, scores.drop(columns='model').groupby('rule', sort=False).mean().reset_index().assign(model='mean')])
+    # The mean of several models, draw by draw
+    models = scores.model.unique()
+    if len(models) > 1:
+        drawn |= {('mean', r): np.mean([drawn[m,r] for m in models], axis=0) for r in rules}
+        mean = scores.drop(columns='model').groupby('rule', sort=False).mean().reset_index()
+        scores = pd.concat([scores, mean.assign(model='mean')])
+    # Against the reference, model by model
     parts = []
     for model,part in scores.groupby('model', sort=False):
-        part = part.sort_values('nested', ascending=False, kind='stable'); ref = reference or part.rule.iloc[0]
-        parts.append(part.assign(difference=part.nested - part.nested[part.rule == ref].iloc[0],
-                                 se=[np.nanstd(drawn[model,r] - drawn[model,ref]) for r in part.rule]))
+        part = part.sort_values('nested', ascending=False, kind='stable')
+        ref = reference or part.rule.iloc[0]
+        difference = part.nested - part.nested[part.rule == ref].iloc[0]
+        se = [np.nanstd(drawn[model,r] - drawn[model,ref]) for r in part.rule]
+        parts.append(part.assign(difference=difference, se=se))
     return pd.concat(parts, ignore_index=True)
 
 # %% ../../nbs/decide/62_threshold_rules.ipynb #plot-ranking
@@ -311,12 +393,15 @@ def plot_ranking(
     "In-sample and nested score of each rule, with the standard error of its distance to the reference"
     import matplotlib.pyplot as plt
     part = table[table.model == model][::-1]
-    if not len(part): raise DecisionError(f"model {model!r} is not in the table: choose one of {', '.join(table.model.unique())}")
+    if not len(part):
+        raise DecisionError(f"model {model!r} is not in the table: choose one of {', '.join(table.model.unique())}")
     if ax is None: ax = plt.subplots(figsize=(7, .3*len(part) + 1))[1]
+    # From nested to in-sample
     ax.hlines(part.rule, part.nested, part.in_sample, color='lightgrey', lw=4, label='gap')
     ax.plot(part.in_sample, part.rule, '|', color='grey', label='in-sample')
     ax.errorbar(part.nested, part.rule, xerr=part.se, fmt='o', capsize=3, label='nested')
-    ax.set(xlabel='macro F1', title=model); ax.legend(bbox_to_anchor=(1,1), loc='upper left')
+    ax.set(xlabel='macro F1', title=model)
+    ax.legend(bbox_to_anchor=(1,1), loc='upper left')
     return ax
 
 # %% ../../nbs/decide/62_threshold_rules.ipynb #default-rule
@@ -325,12 +410,17 @@ DEFAULT_RULE = 'calibrated'
 # %% ../../nbs/decide/62_threshold_rules.ipynb #c-7e178fe1
 def _fallback(step:float|str, p:np.ndarray, names:list) -> np.ndarray:
     "N x C, bool: what one step would give each row"
-    if isinstance(step, int|float) and not isinstance(step, bool) and -1 <= step <= 1: return p > step
+    number = isinstance(step, int|float) and not isinstance(step, bool)
+    if number and -1 <= step <= 1: return p > step
     if step == 'argmax': return np.arange(p.shape[1]) == p.argmax(1)[:,None]
     if not isinstance(step, str) or not step.startswith('class:'):
-        raise DecisionError(f"fallback {step!r}: give a threshold from -1 to 1, 'argmax', 'class:NAME' or, last, 'none'")
-    name = step.removeprefix('class:'); known = [str(o) for o in names]
-    if name not in known: raise DecisionError(f"fallback {step!r}: there is no class {name!r}; the classes are {', '.join(known)}")
+        cure = "give a threshold from -1 to 1, 'argmax', 'class:NAME' or, last, 'none'"
+        raise DecisionError(f"fallback {step!r}: {cure}")
+    # A class
+    name = step.removeprefix('class:')
+    known = [str(o) for o in names]
+    if name not in known:
+        raise DecisionError(f"fallback {step!r}: there is no class {name!r}; the classes are {', '.join(known)}")
     return np.tile(np.array(known) == name, (len(p), 1))
 
 # %% ../../nbs/decide/62_threshold_rules.ipynb #apply-fallbacks
@@ -341,9 +431,13 @@ def apply_fallbacks(
     names:Iterable[str]|None=None, # class names; None: the columns of `probs`, or numbers
 ) -> np.ndarray: # N x C, bool: as `hard` wherever a row had a label
     "Fill empty rows, step by step; rows that no step reaches stay empty"
-    p = check_probs(probs); out = check_hot(hard, p.shape).copy(); names = class_names(probs, names)
+    p = check_probs(probs)
+    out = check_hot(hard, p.shape).copy()
+    names = class_names(probs, names)
     steps = [fallbacks] if isinstance(fallbacks, str|float|int) else list(fallbacks)
-    if 'none' in steps[:-1]: raise DecisionError(f"fallbacks {steps}: nothing can follow 'none', which leaves rows empty")
+    if 'none' in steps[:-1]:
+        raise DecisionError(f"fallbacks {steps}: nothing can follow 'none', which leaves rows empty")
+    # Each step, where a row is still empty
     for step in steps:
         if step != 'none': out |= _fallback(step, p, names) & ~out.any(1, keepdims=True)
     return out

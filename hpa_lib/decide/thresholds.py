@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['class_cuts', 'threshold_curve', 'best_threshold', 'fit_thresholds', 'plot_thresholds', 'class_names',
-           'threshold_facts', 'explore_thresholds', 'apply_thresholds', 'cap_labels', 'NestedScore', 'nested_score',
-           'score_ways', 'fold_array', 'bootstrap_f1', 'group_counts']
+           'threshold_facts', 'explore_thresholds', 'apply_thresholds', 'check_thresholds', 'cap_labels', 'NestedScore',
+           'nested_score', 'score_ways', 'fold_array', 'bootstrap_f1', 'group_counts']
 
 # %% ../../nbs/decide/60_thresholds.ipynb #c-8e181830
 from collections.abc import Callable, Iterable
@@ -17,7 +17,6 @@ import pandas as pd
 from fastcore.basics import patch
 
 from ..core import DecisionError, few, writing
-from ..data.probs import class_table
 from ..data.scores import check_hot, check_probs, counts_f1, f1_per_class, macro_f1, mean_f1
 
 # %% ../../nbs/decide/60_thresholds.ipynb #c-d3c61206
@@ -27,7 +26,8 @@ def class_cuts(
 ) -> tuple[np.ndarray,np.ndarray,np.ndarray]: # thresholds, hits, predicted positives
     "All cuts of one class, highest first"
     order = np.argsort(-p)
-    p,tp = p[order], np.cumsum(y[order])
+    p = p[order]
+    tp = np.cumsum(y[order])
     # The last sample of each run of equal scores, and halfway from it to the next lower one
     last = np.flatnonzero(np.append(p[1:] != p[:-1], True))
     score = p[last]
@@ -35,17 +35,19 @@ def class_cuts(
     t = below + (score - below)/2
     t = np.where(t < score, t, below)                            # neighbouring floats have nothing between them
     if score[-1] == 0: t[-1] = -1.
+    # The cut above everything comes first
     return np.append(1., t), np.append(0, tp[last]), np.append(0, last + 1)
 
 # %% ../../nbs/decide/60_thresholds.ipynb #threshold-curve
 def threshold_curve(
     p:np.ndarray, # N, probabilities of one class
     y:np.ndarray, # N, 0 or 1
-) -> pd.DataFrame: # one row a cut, highest first: threshold, hits, predicted, f1
+) -> pd.DataFrame: # one row per cut, highest first: threshold, hits, predicted, f1
     "F1 at every cut that can make a difference"
-    p,y = check_probs(np.asarray(p)[:,None])[:,0], check_hot(np.asarray(y)[:,None])[:,0]
+    p = check_probs(np.asarray(p)[:,None])[:,0]
+    y = check_hot(np.asarray(y)[:,None])[:,0]
     if len(p) != len(y): raise DecisionError(f"{len(p)} probabilities but {len(y)} targets: give one each")
-    t,tp,k = class_cuts(p, y)
+    t, tp, k = class_cuts(p, y)
     return pd.DataFrame(dict(threshold=t, hits=tp, predicted=k, f1=2*tp / np.maximum(k + y.sum(), 1)))
 
 # %% ../../nbs/decide/60_thresholds.ipynb #best-threshold
@@ -63,10 +65,11 @@ def fit_thresholds(
     targs:np.ndarray, # N x C, 0 or 1
 ) -> np.ndarray: # C, float64; 1 for a class without positives
     "The exact best threshold of each class"
-    p = check_probs(probs); y = check_hot(targs, p.shape)
+    p = check_probs(probs)
+    y = check_hot(targs, p.shape)
     out = np.ones(p.shape[1])
     for j in range(p.shape[1]):
-        t,tp,k = class_cuts(p[:,j], y[:,j])
+        t, tp, k = class_cuts(p[:,j], y[:,j])
         out[j] = t[np.argmax(2*tp / np.maximum(k + tp[-1], 1))]
     return out
 
@@ -80,15 +83,19 @@ def plot_thresholds(
     "F1 of each class at every threshold, the best one marked, and .5 for comparison"
     import matplotlib.pyplot as plt
     if ax is None: ax = plt.subplots(figsize=(7,4))[1]
-    p = check_probs(probs); y = check_hot(targs, p.shape)
+    p = check_probs(probs)
+    y = check_hot(targs, p.shape)
+    # A staircase for each class, and a mark at its best threshold
     for j,name in enumerate(class_names(probs, names)):
         f1 = threshold_curve(p[:,j], y[:,j]).f1                # holds from the next lower score up to this one
         edges = np.r_[1, np.unique(p[:,j])[::-1], 0]
         t, best = best_threshold(p[:,j], y[:,j])
         mark, = ax.plot(max(t, 0), best, 'o')
         ax.stairs(f1, edges, baseline=None, color=mark.get_color(), label=f"{name} ({y[:,j].sum()})")
+    # Axes
     ax.axvline(.5, color='grey', ls=':')
-    ax.set(xlabel='threshold', ylabel='F1', xlim=(0,1), ylim=(0,1)); ax.legend(title='class (positives)', bbox_to_anchor=(1,1), loc='upper left')
+    ax.set(xlabel='threshold', ylabel='F1', xlim=(0,1), ylim=(0,1))
+    ax.legend(title='class (positives)', bbox_to_anchor=(1,1), loc='upper left')
     return ax
 
 # %% ../../nbs/decide/60_thresholds.ipynb #c-9757faec
@@ -97,10 +104,11 @@ def class_names(
     names:Iterable[str]|None=None, # class names; None: the columns of `probs`, or numbers
 ) -> list: # C of them
     "Class names: given, or the columns of `probs`, or numbers"
-    if names is None: return list(probs.columns) if isinstance(probs, pd.DataFrame) else list(range(np.shape(probs)[1]))
+    n = np.shape(probs)[1]
+    if names is None:
+        return list(probs.columns) if isinstance(probs, pd.DataFrame) else list(range(n))
     names = list(names)
-    if len(names) != np.shape(probs)[1]:
-        raise DecisionError(f"{len(names)} names for {np.shape(probs)[1]} classes: give one each")
+    if len(names) != n: raise DecisionError(f"{len(names)} names for {n} classes: give one each")
     return names
 
 # %% ../../nbs/decide/60_thresholds.ipynb #threshold-facts
@@ -110,10 +118,14 @@ def threshold_facts(
     t:float=.5, # the threshold
 ) -> dict[str, float]: # threshold, predicted, hits, precision, recall, f1
     "What one threshold does to one class; precision without a prediction and recall without a positive count as 0"
-    p, y = check_probs(np.asarray(p)[:,None])[:,0], check_hot(np.asarray(y)[:,None])[:,0]
+    p = check_probs(np.asarray(p)[:,None])[:,0]
+    y = check_hot(np.asarray(y)[:,None])[:,0]
+    # Counts
     yes = p > t
     tp, k, n = int((yes & y).sum()), int(yes.sum()), int(y.sum())
-    return dict(threshold=float(t), predicted=k, hits=tp, precision=tp/max(k, 1), recall=tp/max(n, 1), f1=2*tp/max(k + n, 1))
+    # And what follows from them
+    rates = dict(precision=tp/max(k, 1), recall=tp/max(n, 1), f1=2*tp/max(k + n, 1))
+    return dict(threshold=float(t), predicted=k, hits=tp, **rates)
 
 # %% ../../nbs/decide/60_thresholds.ipynb #explore-thresholds
 def explore_thresholds(
@@ -123,18 +135,29 @@ def explore_thresholds(
     live:bool|None=None, # with widgets; None: where a Jupyter kernel runs and ipywidgets is there
 ) -> object: # a widget, or matplotlib Axes
     "A menu of classes and a slider for the threshold, or the same curves as a picture"
-    p = check_probs(probs); y = check_hot(targs, p.shape); names = [str(o) for o in class_names(probs, names)]
-    if not (_kernel() if live is None else live): return plot_thresholds(probs, targs, names)
+    p = check_probs(probs)
+    y = check_hot(targs, p.shape)
+    names = [str(o) for o in class_names(probs, names)]
+    if live is None: live = _kernel()
+    if not live: return plot_thresholds(probs, targs, names)
+    # The widget
     import ipywidgets as w
-    import matplotlib.pyplot as plt
     def show(name, t):
         j = names.index(name)
-        best, f1 = best_threshold(p[:,j], y[:,j]); now = threshold_facts(p[:,j], y[:,j], t)
-        plt.close('all')
-        ax = plot_thresholds(p[:,[j]], y[:,[j]], [name]); ax.axvline(t, color='k')
-        ax.set_title(', '.join(f'{k} {v:.3g}' for k,v in now.items()) + f'; best {f1:.3f} at {best:.3f}', fontsize=9)
-        plt.show()
-    return w.interactive(show, name=w.Dropdown(options=names, description='class'), t=w.FloatSlider(.5, min=0, max=1, step=.005, continuous_update=False, description='threshold'))
+        _plot_class(p[:,j], y[:,j], name, t)
+    slider = w.FloatSlider(.5, min=0, max=1, step=.005, continuous_update=False, description='threshold')
+    return w.interactive(show, name=w.Dropdown(options=names, description='class'), t=slider)
+
+def _plot_class(p:np.ndarray, y:np.ndarray, name:str, t:float) -> None:
+    "The curve of one class, a line at `t`, and what `t` does"
+    import matplotlib.pyplot as plt
+    best, f1 = best_threshold(p, y)
+    facts = ', '.join(f'{k} {v:.3g}' for k,v in threshold_facts(p, y, t).items())
+    plt.close('all')
+    ax = plot_thresholds(p[:,None], y[:,None], [name])
+    ax.axvline(t, color='k')
+    ax.set_title(f'{facts}; best {f1:.3f} at {best:.3f}', fontsize=9)
+    plt.show()
 
 def _kernel() -> bool:
     "Does a Jupyter kernel run this, with ipywidgets to draw on?"
@@ -147,30 +170,43 @@ def apply_thresholds(
     probs:np.ndarray, # N x C, in [0, 1]
     thresh:float|np.ndarray, # one threshold, or C of them; -1 says yes to all, 1 to nobody
     fallback:str|None='argmax', # what an empty row gets: "argmax" its most probable class, None nothing
-    cap:int|None=None, # at most so many labels a row; None: no limit
+    cap:int|None=None, # at most so many labels per row; None: no limit
 ) -> np.ndarray: # N x C, bool
     "Positive where `p > t`"
-    p,t = check_probs(probs), np.asarray(thresh, dtype=float)
-    if t.shape not in ((), p.shape[1:]) or np.isnan(t).any():
-        raise DecisionError(f"thresholds of shape {t.shape}{' with NaN' if np.isnan(t).any() else ''} for {p.shape[1]} classes: give one number, or one a class")
+    p = check_probs(probs)
+    t = check_thresholds(thresh, p.shape[1])
     if fallback not in (None, 'argmax'): raise DecisionError(f"unknown fallback {fallback!r}: 'argmax' or None")
     hard = p > t
     if fallback: hard[np.arange(len(p)), p.argmax(1)] |= ~hard.any(1)
     return cap_labels(p, t, hard, cap)
+
+# %% ../../nbs/decide/60_thresholds.ipynb #check-thresholds
+def check_thresholds(
+    thresh:float|np.ndarray, # one threshold, or C of them
+    n:int, # C, number of classes
+) -> np.ndarray: # one or C, float64
+    "Thresholds, or a `DecisionError` where they are of another number or NaN"
+    t = np.asarray(thresh, dtype=float)
+    nan = np.isnan(t).any()
+    if t.shape not in ((), (n,)) or nan:
+        what = f"shape {t.shape} with NaN" if nan else f"shape {t.shape}"
+        raise DecisionError(f"thresholds of {what} for {n} classes: give one number, or one per class")
+    return t
 
 # %% ../../nbs/decide/60_thresholds.ipynb #cap-labels
 def cap_labels(
     p:np.ndarray, # N x C, in [0, 1]
     t:float|np.ndarray, # one threshold, or C of them
     hard:np.ndarray, # N x C, bool: the decisions
-    cap:int|None, # at most so many labels a row; None: no limit
+    cap:int|None, # at most so many labels per row; None: no limit
 ) -> np.ndarray: # N x C, bool
     "Keep the labels that lie farthest above their thresholds"
     if cap is not None and cap < 1: raise DecisionError(f"cap {cap}: a row must be allowed at least one label")
     if cap is None or cap >= p.shape[1]: return hard
     margin = np.where(hard, p - np.maximum(t, 0), -np.inf)
     top = np.argsort(-margin, axis=1, kind='stable')[:,:cap]
-    keep = np.zeros_like(hard); np.put_along_axis(keep, top, True, axis=1)
+    keep = np.zeros_like(hard)
+    np.put_along_axis(keep, top, True, axis=1)
     return hard & keep
 
 # %% ../../nbs/decide/60_thresholds.ipynb #nestedscore
@@ -180,7 +216,7 @@ class NestedScore:
     nested:float # macro F1, thresholds from the other folds
     in_sample:float # macro F1, thresholds fitted on what they are scored on
     at_half:float # macro F1 with every threshold at .5
-    per_class:pd.DataFrame # one row a class: positives, nested, in_sample, at_half, optimism
+    per_class:pd.DataFrame # one row per class: positives, nested, in_sample, at_half, optimism
     thresholds:pd.DataFrame # class x fold: fitted without that fold; column "all": fitted on everything
     hard:np.ndarray # N x C, bool: the nested decisions
     @property
@@ -188,8 +224,10 @@ class NestedScore:
     @property
     def unscored(self) -> list: return list(self.per_class.index[self.per_class.positives == 0])
     def __repr__(self) -> str:
-        text = f"nested {self.nested:.4f}, in-sample {self.in_sample:.4f} (optimism {self.optimism:+.4f}), at .5 {self.at_half:.4f}"
-        return text + (f"; without a positive, not scored: {', '.join(map(str, self.unscored))}" if self.unscored else '')
+        fitted = f"nested {self.nested:.4f}, in-sample {self.in_sample:.4f} (optimism {self.optimism:+.4f})"
+        text = f"{fitted}, at .5 {self.at_half:.4f}"
+        if not self.unscored: return text
+        return f"{text}; without a positive, not scored: {', '.join(map(str, self.unscored))}"
 
 # %% ../../nbs/decide/60_thresholds.ipynb #nested-score
 def nested_score(
@@ -197,7 +235,7 @@ def nested_score(
     targs:np.ndarray, # N x C, 0 or 1
     folds:np.ndarray, # N, the fold each sample was held out in
     fallback:str|None='argmax', # for empty rows, see `apply_thresholds`
-    cap:int|None=None, # at most so many labels a row
+    cap:int|None=None, # at most so many labels per row
     like_kaggle:bool=False, # count classes without positives as 0
     fit:Callable=fit_thresholds, # (probs, targs) -> thresholds
     names:Iterable[str]|None=None, # class names; None: the columns of `probs`, or numbers
@@ -207,13 +245,20 @@ def nested_score(
     y = check_hot(targs, p.shape)
     folds = fold_array(folds, len(p))
     rule = dict(fallback=fallback, cap=cap)
-    thresh = {k: fit(p[folds != k], y[folds != k]) for k in np.unique(folds).tolist()} | {'all': fit(p, y)}
-    hard = np.zeros_like(y)
-    for k in np.unique(folds).tolist(): hard[folds == k] = apply_thresholds(p[folds == k], thresh[k], **rule)
+    # Thresholds without each fold, and what they say of it
+    thresh, hard = {}, np.zeros_like(y)
+    for k in np.unique(folds).tolist():
+        thresh[k] = fit(p[folds != k], y[folds != k])
+        hard[folds == k] = apply_thresholds(p[folds == k], thresh[k], **rule)
+    thresh['all'] = fit(p, y)
+    # Scores
     names = class_names(probs, names)
     return score_ways(
-        y, names, pd.DataFrame(thresh, index=names), nested=hard, in_sample=apply_thresholds(p, thresh['all'], **rule),
-        at_half=apply_thresholds(p, .5, **rule), like_kaggle=like_kaggle,
+        y, names, pd.DataFrame(thresh, index=names),
+        nested=hard,
+        in_sample=apply_thresholds(p, thresh['all'], **rule),
+        at_half=apply_thresholds(p, .5, **rule),
+        like_kaggle=like_kaggle,
     )
 
 # %% ../../nbs/decide/60_thresholds.ipynb #c-33b37daa
@@ -241,14 +286,16 @@ def fold_array(
 ) -> np.ndarray: # N
     "Folds, at least two different ones; raises `DecisionError` for what no nested score can be made from"
     folds = np.asarray(folds)
-    if folds.shape != (n,): raise DecisionError(f"folds of shape {folds.shape} for {n} samples: give one fold per sample")
+    if folds.shape != (n,):
+        raise DecisionError(f"folds of shape {folds.shape} for {n} samples: give one fold per sample")
     if 'all' in folds.tolist():
         raise DecisionError("a fold is called 'all', which is the name of the fit on everything: call it otherwise")
     if pd.isna(folds).any():
         raise DecisionError(f"sample {pd.isna(folds).argmax()} has no fold: the nested score needs one for each sample")
     if len(np.unique(folds)) < 2:
         cure = "train more folds, or cut these samples with `grouped_folds`"
-        raise DecisionError(f"all {n} samples are in fold {folds[0]!r}: the nested score needs two folds or more; {cure}")
+        only = f"all {n} samples are in fold {folds[0]!r}"
+        raise DecisionError(f"{only}: the nested score needs two folds or more; {cure}")
     return folds
 
 # %% ../../nbs/decide/60_thresholds.ipynb #nestedscore-save
@@ -258,8 +305,13 @@ def save(self:NestedScore,
     ids:Iterable[str], # N sample ids, in the order of the decisions
     folds:Iterable, # N folds, those the score was made with
 ) -> Path: # the folder
-    "Write `nested.parquet` and `classes.csv`; raises `DecisionError` for other samples, folds, or classes that are no names"
-    path, ids, folds = Path(path), list(ids), np.asarray(folds)
+    """Write `nested.parquet` and `classes.csv`
+
+    Raises `DecisionError` for other samples, folds, or classes that are no names.
+    """
+    path = Path(path)
+    ids = list(ids)
+    folds = np.asarray(folds)
     classes = _score_names(self)
     _match_score(self, ids, folds)
     # Decisions
@@ -267,7 +319,8 @@ def save(self:NestedScore,
     with writing(path/'nested.parquet') as part: rows.to_parquet(part, index=False)
     # Scores and thresholds of each class, then those of all
     table = self.per_class.join(self.thresholds.add_prefix('threshold '))
-    macro = dict(positives=self.per_class.positives.sum(), nested=self.nested, in_sample=self.in_sample, at_half=self.at_half, optimism=self.optimism)
+    macro = {o: getattr(self, o) for o in ('nested', 'in_sample', 'at_half', 'optimism')}
+    macro['positives'] = self.per_class.positives.sum()
     table = pd.concat([table, pd.DataFrame(macro, index=['all'])]).rename_axis('class')
     with writing(path/'classes.csv') as part: table.to_csv(part)
     return path
@@ -288,7 +341,8 @@ def _match_score(score:NestedScore, ids:list, folds:np.ndarray) -> None:
         raise DecisionError(f"{len(ids)} ids and {len(folds)} folds for {len(score.hard)} decisions: give one each")
     there, fitted = set(np.unique(folds).tolist()), set(score.thresholds.columns) - {'all'}
     if there != fitted:
-        raise DecisionError(f"folds {few(there)}, but thresholds without {few(fitted)}: give the folds the score was made with")
+        cure = "give the folds the score was made with"
+        raise DecisionError(f"folds {few(there)}, but thresholds without {few(fitted)}: {cure}")
 
 # %% ../../nbs/decide/60_thresholds.ipynb #nestedscore-load
 @patch(cls_method=True)
@@ -296,12 +350,9 @@ def load(cls:NestedScore,
     path:str|Path, # a folder that `NestedScore.save` wrote to
 ) -> tuple[pd.DataFrame,NestedScore]: # id and fold of each decision; the score
     "Read a score; raises `DecisionError` for files that do not go together"
-    path, numbers = Path(path), ['positives', 'nested', 'in_sample', 'at_half', 'optimism']
+    path = Path(path)
     rows = pd.read_parquet(path/'nested.parquet')
-    table = pd.read_csv(
-        path/'classes.csv', dtype={'class': str}, keep_default_na=False, na_values={o: [''] for o in numbers},
-        float_precision='round_trip',
-    )
+    table = _read_classes(path/'classes.csv')
     # Do the files go together?
     cure = "one is of another run or version, so decide again"
     if not len(table) or table['class'].iloc[-1] != 'all' or list(rows)[2:] != table['class'].tolist()[:-1]:
@@ -313,9 +364,19 @@ def load(cls:NestedScore,
     lacking = [o for o in folds if o not in table]
     if lacking: raise DecisionError(f"{path}: classes.csv has no column {lacking[0]!r}: {cure}")
     thresholds = table[list(folds)].astype(float).set_axis(list(folds.values()), axis=1)
-    per_class = table[numbers].astype(dict(positives=int) | dict.fromkeys(numbers[1:], float))
+    # Scores
+    per_class = table[_SCORED].astype(dict.fromkeys(_SCORED, float) | dict(positives=int))
     scores = {o: float(macro[o]) for o in ('nested', 'in_sample', 'at_half')}
-    return rows[['id', 'fold']], NestedScore(**scores, per_class=per_class, thresholds=thresholds, hard=rows.iloc[:, 2:].to_numpy(bool))
+    hard = rows.iloc[:, 2:].to_numpy(bool)
+    return rows[['id', 'fold']], NestedScore(**scores, per_class=per_class, thresholds=thresholds, hard=hard)
+
+# %% ../../nbs/decide/60_thresholds.ipynb #c-read-classes
+_SCORED = ['positives', 'nested', 'in_sample', 'at_half', 'optimism']
+
+def _read_classes(path:Path) -> pd.DataFrame:
+    "`classes.csv` to the last digit; a class may be called NA"
+    gaps = {o: [''] for o in _SCORED}
+    return pd.read_csv(path, dtype={'class': str}, keep_default_na=False, na_values=gaps, float_precision='round_trip')
 
 # %% ../../nbs/decide/60_thresholds.ipynb #bootstrap-f1
 def bootstrap_f1(
@@ -328,16 +389,22 @@ def bootstrap_f1(
     like_kaggle:bool=False, # count classes without positives as 0
 ) -> dict[str,float]: # score, low, high, std
     "Macro F1 and its percentile interval over groups"
-    y = check_hot(targs); h = check_hot(hard, y.shape); score = macro_f1(y, h, like_kaggle)
+    y = check_hot(targs)
+    h = check_hot(hard, y.shape)
+    score = macro_f1(y, h, like_kaggle)
     counts = group_counts(y, h, groups).reshape(-1, 3*y.shape[1])
-    rng, size, scores = np.random.default_rng(seed), len(counts), []
+    # Draws
+    rng = np.random.default_rng(seed)
+    size = len(counts)
+    scores = []
     for _ in range(n):
         f1 = np.full(y.shape[1], np.nan)
         while np.isnan(f1).all():                                # a draw without any positive is drawn again
             drawn = np.bincount(rng.integers(size, size=size), minlength=size)
             f1 = counts_f1((drawn @ counts).reshape(3, -1))
         scores.append(mean_f1(f1, like_kaggle))
-    low,high = np.quantile(scores, [(1-level)/2, (1+level)/2])
+    # Interval
+    low, high = np.quantile(scores, [(1-level)/2, (1+level)/2])
     return dict(score=score, low=float(low), high=float(high), std=float(np.std(scores)))
 
 # %% ../../nbs/decide/60_thresholds.ipynb #c-121e625a
@@ -349,10 +416,12 @@ def group_counts(
     "`class_counts` of each group"
     each = np.stack([y & h, h, y], axis=1).astype(float)
     if groups is None: return each
+    # The number of each sample's group
     ids = pd.factorize(np.asarray(groups))[0]
     if len(ids) != len(y): raise DecisionError(f"{len(ids)} groups for {len(y)} samples: give one each")
     if (ids < 0).any():
         raise DecisionError(f"sample {(ids < 0).argmax()} has no group: give it one of its own, for example its id")
     # Sums over runs of equal groups
     order = np.argsort(ids, kind='stable')
-    return np.add.reduceat(each[order], np.flatnonzero(np.diff(ids[order], prepend=-1)), axis=0)
+    starts = np.flatnonzero(np.diff(ids[order], prepend=-1))
+    return np.add.reduceat(each[order], starts, axis=0)

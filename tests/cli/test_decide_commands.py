@@ -74,7 +74,7 @@ def test_blend_matches_rows_by_id(files):
 def test_mistakes_are_named(files):
     assert "--labels" in hpa("decide", files / "a.parquet", status=2)
     assert "ids" in hpa("decide", files / "b.npy", "--labels", files / "train.csv", status=2)
-    assert "no rule is called 'best'; known are fixed, single, exact" in hpa("decide", files / "a.parquet", "--labels", files / "train.csv", "--rule", "best", "--out", files / "x.json", status=2)
+    assert "no rule is called 'best': choose one of fixed, single, exact" in hpa("decide", files / "a.parquet", "--labels", files / "train.csv", "--rule", "best", "--out", files / "x.json", status=2)
     assert "two tables or more" in hpa("blend", files / "a.parquet", status=2)
     assert "--decision" in hpa("submit", files / "a.parquet", status=2)
     (files / "other.csv").write_text("Id,Target\nzzz,0\n")

@@ -72,10 +72,12 @@ def test_order_of_rows_does_not_matter(method, seed):
     rows, folds = rng.permutation(len(p)), np.arange(len(p)) % 4
     assert np.allclose(fit_calibration(p[rows], y[rows], method).apply(p), fit_calibration(p, y, method).apply(p), atol=1e-3)
     assert np.allclose(cross_fit(p[rows], y[rows], folds[rows], method), cross_fit(p, y, folds, method)[rows], atol=1e-3)
-    assert np.isclose(ece(p[rows], y[rows]), ece(p, y)) and np.allclose(ece_per_class(p[rows], y[rows]), ece_per_class(p, y)) and np.allclose(brier(p[rows], y[rows]), brier(p, y))
+    for measure in (ece, ece_per_class, brier):
+        assert np.allclose(measure(p[rows], y[rows]), measure(p, y))
     y, old = both_kinds(y), np.array([.1, .3, .6])
     assert np.array_equal(adjust(p[rows], old, old[::-1]), adjust(p, old, old[::-1])[rows])
-    assert np.allclose(em_ratios(p[rows], old), em_ratios(p, old)) and np.array_equal(match_ratios(p[rows], old), match_ratios(p, old))
+    assert np.allclose(em_ratios(p[rows], old), em_ratios(p, old))
+    assert np.array_equal(match_ratios(p[rows], old), match_ratios(p, old))
     assert np.allclose(expected_f1_thresholds(p[rows]), expected_f1_thresholds(p))
 
 
@@ -87,7 +89,8 @@ def test_ratios(seed):
     old, new = rng.uniform(.02, .98, 3), rng.uniform(0, 1, 3)
     assert np.array_equal(adjust(p, old, old), p)
     q = adjust(p, old, new)
-    assert ((q >= 0) & (q <= 1)).all() and all((np.diff(q[np.argsort(p[:, j], kind="stable"), j]) >= -1e-12).all() for j in range(3))
+    assert ((q >= 0) & (q <= 1)).all()
+    assert all((np.diff(q[np.argsort(p[:, j], kind="stable"), j]) >= -1e-12).all() for j in range(3))
     for prior in (0., 20.):
         r = em_ratios(p, old, prior)
         assert ((r >= 0) & (r <= 1)).all()
@@ -120,9 +123,14 @@ def test_what_is_no_probability_is_refused(bad):
     c, y, worse = fit_calibration(p, y), both_kinds(y), p.copy()
     worse[5, 1] = bad
     r = [.2, .2, .2]
-    for call in (lambda: fit_calibration(worse, y), lambda: c.apply(worse), lambda: cross_fit(worse, y, np.arange(80) % 2), lambda: ece(worse, y), lambda: ece_per_class(worse, y), lambda: brier(worse, y),
-                 lambda: reliability(worse[:, 1], y[:, 1]), lambda: adjust(worse, r, r), lambda: em_ratios(worse, r), lambda: matrix_ratios(worse, p, y), lambda: matrix_ratios(p, worse, y),
-                 lambda: estimate_ratios(worse, p, y), lambda: match_ratios(worse, r), lambda: expected_f1_thresholds(worse)):
+    calls = [
+        lambda: fit_calibration(worse, y), lambda: c.apply(worse), lambda: cross_fit(worse, y, np.arange(80) % 2),
+        lambda: ece(worse, y), lambda: ece_per_class(worse, y), lambda: brier(worse, y), lambda: reliability(worse[:, 1], y[:, 1]),
+        lambda: adjust(worse, r, r), lambda: em_ratios(worse, r), lambda: match_ratios(worse, r),
+        lambda: matrix_ratios(worse, p, y), lambda: matrix_ratios(p, worse, y), lambda: estimate_ratios(worse, p, y),
+        lambda: expected_f1_thresholds(worse),
+    ]
+    for call in calls:
         with pytest.raises(DecisionError, match=r"\[5, 1\]|probs"):
             call()
 
@@ -170,7 +178,8 @@ def test_expected_thresholds_are_the_best_of_all_cuts(seed):
 
 def test_broken_curves_are_refused():
     good = fit_calibration(*samples(5)).model_dump()
-    for change in (dict(method="magic"), dict(coefs={}), dict(coefs={"0": [1., 1.]}), dict(coefs={"0": [1., float("nan"), 0.]}), dict(more=1), dict(knots={"0": [[0., 0.]]})):
+    coefs = {}, {"0": [1., 1.]}, {"0": [1., float("nan"), 0.]}
+    for change in (dict(method="magic"), *(dict(coefs=o) for o in coefs), dict(more=1), dict(knots={"0": [[0., 0.]]})):
         with pytest.raises(ValidationError):
             Calibration(**(good | change))
 
@@ -191,8 +200,10 @@ def test_a_table_keeps_its_rows_and_columns():
 def networks(real):
     if not (real / "test_probs").is_dir():
         pytest.skip("no probabilities of real networks")
-    ids, dev = pd.read_csv(real / "tables" / "kaggle_sample_submission.csv.gz").Id, pd.read_csv(real / "test_probs" / "labels_dev.csv", dtype=str)
-    rows, vocab = pd.Index(ids).get_indexer(dev.Id), get_vocab(HPA28)
+    ids = pd.read_csv(real / "tables" / "kaggle_sample_submission.csv.gz").Id
+    dev = pd.read_csv(real / "test_probs" / "labels_dev.csv", dtype=str)
+    rows = pd.Index(ids).get_indexer(dev.Id)
+    vocab = get_vocab(HPA28)
     y = np.asarray(vocab.multi_hot([vocab.parse(t) for t in dev.Target])).astype(bool)
     return {f.stem: np.load(f)[rows].astype(float) for f in sorted((real / "test_probs").glob("*.npy"))}, y
 
@@ -235,5 +246,7 @@ def test_offsets_are_one_slope_and_what_few_labels_insist_on():
 
 
 def test_the_benchmark_runs(networks, real):
-    out = subprocess.run([sys.executable, ROOT / "benchmarks" / "calibrate.py", "--data", real, "--repeats", "1", "--draws", "2", "--concentration", "10"], capture_output=True, text=True, check=True).stdout
+    small = ["--repeats", "1", "--draws", "2", "--concentration", "10"]
+    command = [sys.executable, ROOT / "benchmarks" / "calibrate.py", "--data", real, *small]
+    out = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     assert out.count("platt (default)") == 7 and "gain_over_default" in out

@@ -155,9 +155,15 @@ def test_decision_round_trip(tmp_path_factory, thresholds, cap):
 
 
 @settings(max_examples=60, deadline=None)
-@given(st.lists(st.tuples(st.integers(1, 6), st.sets(st.sampled_from(HPA28.names[:6]))), min_size=2, max_size=60), st.integers(2, 5), st.integers(0, 9))
+@given(
+    st.lists(st.tuples(st.integers(1, 6), st.sets(st.sampled_from(HPA28.names[:6]))), min_size=2, max_size=60),
+    st.integers(2, 5),
+    st.integers(0, 9),
+)
 def test_folds_never_cut(groups, n, seed):
-    rows = [(f"{g}_{i}", sorted(labels, key=HPA28.index), f"{g}") for g, (size, labels) in enumerate(groups) for i in range(size)]
+    rows = []
+    for g, (size, labels) in enumerate(groups):
+        rows += [(f"{g}_{i}", sorted(labels, key=HPA28.index), f"{g}") for i in range(size)]
     samples = pd.DataFrame(rows, columns=["id", "labels", "group"])
     if n > len(groups):
         with pytest.raises(DataError, match="folds of"):
@@ -190,18 +196,25 @@ def test_a_shifted_decision(tmp_path, blend):
     assert np.allclose(ratios.ratio, em_ratios(p, list(decision.ratios.values())))
     assert np.allclose(moved.probs(pack(new)), adjust(p, ratios.old, ratios.ratio))
     assert np.allclose(list(moved.thresholds.values()), expected_f1_thresholds(moved.probs(pack(new))))
-    assert (abs(ratios.ratio - truth.mean(0)) < .03).all() and ((ratios.low <= ratios.ratio) & (ratios.ratio <= ratios.high)).all()
+    assert (abs(ratios.ratio - truth.mean(0)) < .03).all()
+    assert ((ratios.low <= ratios.ratio) & (ratios.ratio <= ratios.high)).all()
     assert macro_f1(truth, moved.hard(pack(new))) > macro_f1(truth, decision.hard(pack(new)))
     assert moved.scores == {} and load_decision(moved.save(tmp_path / "d.json")) == moved
     again, _ = shift_decision(moved, pack(new[["c", "a", "b"]].iloc[::-1]), n=50)
-    assert np.allclose(list(again.thresholds.values()), list(moved.thresholds.values())) and list(again.thresholds) == list(moved.thresholds)
+    assert np.allclose(list(again.thresholds.values()), list(moved.thresholds.values()))
+    assert list(again.thresholds) == list(moved.thresholds)
     with pytest.raises(DecisionError, match="lacks (the )?class"):
         shift_decision(decision, pack(new[["a", "b"]]))
     with pytest.raises(DecisionError, match="calibrate='offset'"):
         shift_decision(Decision(thresholds=dict(a=.5)), new[["a"]])
 
 
-NAME = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=6).filter(lambda o: o not in ("id", "fold") and o.splitlines() == [o] and "\0" not in o)
+def is_column(name):
+    return name not in ("id", "fold") and name.splitlines() == [name] and "\0" not in name
+
+
+ANY = st.characters(exclude_categories=["Cs"])
+NAME = st.text(ANY, min_size=1, max_size=6).filter(is_column)
 
 
 @settings(max_examples=150, deadline=None)
@@ -211,14 +224,18 @@ def test_a_score_comes_back_from_disk(tmp_path_factory, case, data):
     p, y = case
     y[0, 0] = True
     names = data.draw(st.lists(NAME, min_size=p.shape[1], max_size=p.shape[1], unique=True))
-    folds = data.draw(st.sampled_from([np.arange(len(p)) % 3, np.arange(len(p)).astype("int8") % 2 - 1, np.array(["b", "NA"])[np.arange(len(p)) % 2]]))
-    ids = data.draw(st.lists(st.text(st.characters(exclude_categories=["Cs"]), min_size=1), min_size=len(p), max_size=len(p), unique=True))
+    i = np.arange(len(p))
+    folds = data.draw(st.sampled_from([i % 3, i.astype("int8") % 2 - 1, np.array(["b", "NA"])[i % 2]]))
+    ids = data.draw(st.lists(st.text(ANY, min_size=1), min_size=len(p), max_size=len(p), unique=True))
     score = nested_score(p, y, folds, names=names, fallback=None)
     folder = tmp_path_factory.mktemp("score")
-    assert score.save(folder, ids, folds) == folder and sorted(o.name for o in folder.iterdir()) == ["classes.csv", "nested.parquet"]
+    assert score.save(folder, ids, folds) == folder
+    assert sorted(o.name for o in folder.iterdir()) == ["classes.csv", "nested.parquet"]
     rows, back = NestedScore.load(folder)
     assert rows.id.tolist() == ids and rows.fold.tolist() == folds.tolist()
-    assert (back.nested, back.in_sample, back.at_half, back.unscored, repr(back)) == (score.nested, score.in_sample, score.at_half, score.unscored, repr(score))
+    for what in ("nested", "in_sample", "at_half", "unscored"):
+        assert getattr(back, what) == getattr(score, what)
+    assert repr(back) == repr(score)
     pd.testing.assert_frame_equal(back.per_class, score.per_class, check_exact=True)
     pd.testing.assert_frame_equal(back.thresholds, score.thresholds, check_exact=True)
     assert back.hard.dtype == bool and (back.hard == score.hard).all()
@@ -234,9 +251,10 @@ def test_a_score_of_a_decision_comes_back(tmp_path):
     pd.read_parquet(tmp_path / "nested.parquet").rename(columns={"a": "b", "b": "a"}).to_parquet(tmp_path / "nested.parquet")
     with pytest.raises(DecisionError, match="hold other classes"):
         NestedScore.load(tmp_path)
+    p, y = table[["a", "b"]].to_numpy(), np.eye(2)[np.arange(120) % 2]
     for name in ("id", "fold", "", "a\rb", "\r"):
         with pytest.raises(DecisionError, match="cannot be a column"):
-            nested_score(table[["a", "b"]].to_numpy(), np.eye(2)[np.arange(120) % 2], table.fold, names=["a", name]).save(tmp_path, table.id, table.fold)
+            nested_score(p, y, table.fold, names=["a", name]).save(tmp_path, table.id, table.fold)
     (tmp_path / "classes.csv").unlink()
     with pytest.raises(FileNotFoundError):
         NestedScore.load(tmp_path)
@@ -260,7 +278,8 @@ def test_twins_are_averaged_right_after_the_blend(tmp_path, how):
     tables = dict(m=table, n=table.assign(a=table.a ** 2)) if "blend" in how else table
     decision, score = fit_decision(tables, samples, draws=5, average_twins=True, **how)
     p = decision.probs(tables, samples)
-    assert (p.iloc[::4].to_numpy() == p.iloc[1::4].to_numpy()).all() and not (p.iloc[2::4].to_numpy() == p.iloc[3::4].to_numpy()).all()
+    assert (p.iloc[::4].to_numpy() == p.iloc[1::4].to_numpy()).all()
+    assert not (p.iloc[2::4].to_numpy() == p.iloc[3::4].to_numpy()).all()
     bare = decision.blend.apply(tables) if decision.blend else table.set_index("id")[["a", "b"]]
     by_hand = average_twins(bare, samples)[0]
     assert np.allclose(p, decision.calibration.apply(by_hand) if decision.calibration else by_hand, atol=0, rtol=1e-12)
@@ -269,7 +288,8 @@ def test_twins_are_averaged_right_after_the_blend(tmp_path, how):
         assert (before.thresholds, before.calibration, before.scores) == (decision.thresholds, decision.calibration, decision.scores)
     assert decision.fitted_on["twin_groups"] == 30 and load_decision(decision.save(tmp_path / "d.json")) == decision
     # each fold's decisions do not depend on its own labels
-    turned = samples.assign(labels=[[o for o in "ab" if o not in labels] if f == 1 else labels for labels, f in zip(samples.labels, table.fold)])
+    other = [[o for o in "ab" if o not in labels] for labels in samples.labels]
+    turned = samples.assign(labels=[b if f == 1 else a for a, b, f in zip(samples.labels, other, table.fold)])
     again = fit_decision(tables, turned, draws=5, average_twins=True, **how)[1]
     assert (again.hard[table.fold == 1] == score.hard[table.fold == 1]).all()
     # twins outside the table do not count

@@ -95,7 +95,8 @@ def test_order_does_not_matter(name, case, random):
     random.shuffle(rows)
     random.shuffle(cols)
     fit = threshold_rule(text(name))
-    t, eps = fit(p, y), 1e-3 if name == "calibrated" else 1e-4 if name == "soft_f1" else 1e-9     # of the two that search by steps
+    t = fit(p, y)
+    eps = dict(calibrated=1e-3, soft_f1=1e-4).get(name, 1e-9)              # these two search by steps
     assert t.shape == (p.shape[1],) and t.dtype == float and ((t >= -1) & (t <= 1)).all()
     assert np.allclose(fit(p[:, cols], y[:, cols]), t[cols], atol=eps)
     if name not in DRAWN:
@@ -116,7 +117,9 @@ def test_more_of_the_same(case, n):
 def test_extremes_are_defined(name):
     fit, rng = threshold_rule(text(name)), np.random.default_rng(0)
     p, y = rng.random((20, 3)), rng.random((20, 3)) < .4
-    for probs, targs in ((p, y & [True, True, False]), (p, y & False), (p, y | True), (p[:, :1], y[:, :1]), (p * 0, y), (p * 0 + .5, y), (p * 0 + 1, y)):
+    lacking, one_class = (p, y & [True, True, False]), (p[:, :1], y[:, :1])
+    constant = [(p * 0 + o, y) for o in (0, .5, 1)]
+    for probs, targs in (lacking, (p, y & False), (p, y | True), one_class, *constant):
         t = fit(probs, targs)
         assert t.shape == probs.shape[1:] and np.isfinite(t).all() and ((t >= -1) & (t <= 1)).all()
     assert np.isfinite(fit(p[:2], y[:2])).all()
@@ -144,10 +147,13 @@ def test_rows_must_agree(name):
         threshold_rule(text(name))(np.full((4, 2), .5), np.eye(5, 2))
 
 
-@pytest.mark.parametrize("bad", ["", "exact(", "nothing", "3", "exact(1)", "shrunk(-1)", "shrunk(a=1)", "shrunk('x y')", "bagged(draws=0)", "bagged(draws=1.5)", "bagged(5)",
-                                 "fold_mean(n=1)", "scaled(factor=0)", "scaled(exact, single)", "fixed(2)", "fixed([.5, .5])", "fixed(__import__('os'))",
-                                 "ratio([.1])", "ratio(['a', .1])", "ratio(.1)", "fixed(True)", "fixed(1j)", "fixed(\0)", "calibrated(spread=0)",
-                                 "exact; fixed", "np.exact", "calibrated(least=.6)", "ratio(weight=2)", "fixed(*[1])", "fixed(**{'t': 1})"])
+@pytest.mark.parametrize("bad", [
+    "", "exact(", "nothing", "3", "exact(1)", "exact; fixed", "np.exact",
+    "fixed(2)", "fixed([.5, .5])", "fixed(__import__('os'))", "fixed(True)", "fixed(1j)", "fixed(\0)", "fixed(*[1])",
+    "fixed(**{'t': 1})", "shrunk(-1)", "shrunk(a=1)", "shrunk('x y')", "bagged(draws=0)", "bagged(draws=1.5)", "bagged(5)",
+    "fold_mean(n=1)", "scaled(factor=0)", "scaled(exact, single)", "ratio([.1])", "ratio(['a', .1])", "ratio(.1)",
+    "ratio(weight=2)", "calibrated(spread=0)", "calibrated(least=.6)",
+])
 def test_bad_text(bad):
     with pytest.raises(DecisionError):
         threshold_rule(bad)(np.full((4, 2), .5), np.eye(4, 2))
@@ -236,8 +242,10 @@ def test_ranking_is_nested_score():
     y = rng.random((90, 3)) < [.5, .3, .2]
     p = np.clip(.5 * y + .5 * rng.random(y.shape), 0, 1)
     groups = np.arange(90) // 2
-    ranking = rank_rules({"a": p, "b": p ** 2}, y, ["fixed", "exact", "shrunk(5)"], folds=3, repeats=2, groups=groups)
-    again = rank_rules({"a": p, "b": p ** 2}, y, {"fixed": threshold_rule("fixed"), "exact": fit_thresholds, "shrunk(5)": "shrunk(5)"}, folds=3, repeats=2, groups=groups)
+    tables, how = {"a": p, "b": p ** 2}, dict(folds=3, repeats=2, groups=groups)
+    ranking = rank_rules(tables, y, ["fixed", "exact", "shrunk(5)"], **how)
+    named = {"fixed": threshold_rule("fixed"), "exact": fit_thresholds, "shrunk(5)": "shrunk(5)"}
+    again = rank_rules(tables, y, named, **how)
     pd.testing.assert_frame_equal(ranking.scores, again.scores)
     assert ranking.counts["a", "exact"].shape == (45, 2, 3, 3)            # groups, repeats, counts, classes
     for (model, rule), counts in ranking.counts.items():
