@@ -93,7 +93,7 @@ SOURCES = {
     "a column is missing": (lambda d: table_samples(text(d / "t.csv", "Id,Labels\na,0\n")), "no column 'Target'"),
     "binary table": (lambda d: table_samples(raw(d / "t.csv", bytes(range(256)) * 9)), "not readable"),
     "ragged table": (lambda d: table_samples(text(d / "t.csv", "Id,Target\na,0\nb,1,2,3\n")), "not readable"),
-    "id twice": (lambda d: table_samples(text(d / "t.csv", "Id,Target\na,0\na,1\n")), "stand twice: a"),
+    "id twice": (lambda d: table_samples(text(d / "t.csv", "Id,Target\na,0\na,1\n")), "occur twice: a"),
     "id empty": (lambda d: table_samples(text(d / "t.csv", "Id,Target\n,0\n")), "without an id"),
     "unknown label": (lambda d: table_samples(text(d / "t.csv", "Id,Target\na,28\n")), "labels '28' of a"),
     "label that is no number": (lambda d: table_samples(text(d / "t.csv", "Id,Target\na,0 golgi\n")), "labels '0 golgi' of a"),
