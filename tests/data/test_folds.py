@@ -221,7 +221,7 @@ def test_folds_for_more_samples(tmp_path, suffix):
 
 
 def test_folds_that_say_two_things_are_not_saved(tmp_path):
-    with pytest.raises(DataError, match="'a' stands more than once in the folds"):
+    with pytest.raises(DataError, match="'a' occurs more than once in the folds"):
         save_folds(pd.concat([GOOD, GOOD[:1]]), tmp_path / "folds.csv")
     assert not list(tmp_path.iterdir())
 
@@ -277,7 +277,7 @@ GOOD = pd.DataFrame(dict(id=list("abcdef"), fold=[0, 0, 1, 1, 2, 2]))
     (GOOD.assign(id=[*"abcde", None]), "1 rows of the folds have no id"),
     (GOOD.assign(id=list("abcdeg")), "labelled sample 'f' has no fold"),
     (pd.concat([GOOD, GOOD[:1].assign(id="g")]), "fold for 'g', not among"),
-    (pd.concat([GOOD, GOOD[:1]]), "'a' stands more than once"),
+    (pd.concat([GOOD, GOOD[:1]]), "'a' occurs more than once"),
     (GOOD.assign(fold=[0, 1, 1, 1, 2, 2]), "1 groups are cut by these folds, for example '1' stands in folds .0, 1."),
     (GOOD.assign(fold=[0, 0, -1, 1, 2, 2]), "1 groups are cut by these folds, for example '2' stands in folds .-1, 1."),
     (GOOD[:0], "labelled sample 'a'.*and 1 more"),
@@ -296,7 +296,7 @@ def test_malformed_folds(folds, message, tmp_path):
     (TABLE.drop(columns="labels"), "no column 'labels'"),
     (TABLE.assign(labels=None), "none of the 6 samples has labels"),
     (TABLE.assign(is_test=True), "none of the 6 samples has labels"),
-    (TABLE.assign(id="a"), "stands more than once in the samples table"),
+    (TABLE.assign(id="a"), "occurs more than once in the samples table"),
     (TABLE.assign(group=[None, *"12233"]), "sample 'a' has no group"),
     (TABLE.assign(group="1"), "2 folds of 1 groups"),
 ])
