@@ -242,7 +242,7 @@ def csv_samples(
     if gaps and missing == 'error':
         cure = "add the references, or pass missing='allow'"
         problems.append(f"missing channels: {few(gaps, show=str)}; {cure}")
-    for c in channels: df[c] = [_beside(path, o) for o in df[c]]
+    for c in channels: df[c] = [_located(path, o) for o in df[c]]
     gone = [o for c in channels for o in df[c] if o and not os.path.isfile(split_ref(o)[0])]
     if gone: problems.append(f"files that are not there: {few(gone, show=str)}; paths are relative to the table")
 
@@ -258,7 +258,7 @@ def csv_samples(
     return add_pixel_size(tidy_samples(df.assign(source=df.get('source', path.stem)), channels))
 
 # %% ../../nbs/data/23_sources.ipynb #c-d7836104
-def _beside(path:Path, ref:object) -> str|None:
+def _located(path:Path, ref:object) -> str|None:
     "A reference as a table gives it, found from elsewhere; None where there is none"
     if ref != ref: return None                                          # NaN
     return ref if os.path.isabs(ref) else str(path.parent/ref)
