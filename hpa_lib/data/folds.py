@@ -19,24 +19,41 @@ from .labels import HPA28, Vocab, get_vocab
 from .samples import derive_groups
 
 # %% ../../nbs/data/26_folds.ipynb #c-4c01cca4
-def row_identity(rows:pd.DataFrame, by:str) -> pd.Series:
-    "What a row shares with rows of the same `by`; missing where it is not known"
-    if by == 'well' and 'plate' in rows: return (rows.plate.astype(object) + ' ' + rows.well.astype(object)).where(rows.plate.notna() & rows.well.notna())
+def row_identity(
+    rows:pd.DataFrame, # of a samples table
+    by:str, # "well", "twin", or any column
+) -> pd.Series: # one name per row; missing where it is not known
+    "What a row shares with rows of the same `by`"
+    if by == 'well' and 'plate' in rows:
+        name = rows.plate.astype(object) + ' ' + rows.well.astype(object)
+        return name.where(rows.plate.notna() & rows.well.notna())
     if by != 'twin': return rows[by]
     tied = pd.Series(derive_groups(rows[['id', 'twin']]), index=rows.index)
     return tied.where(rows.twin.notna() | tied.duplicated(keep=False))
 
 # %% ../../nbs/data/26_folds.ipynb #labelled
-def labelled_rows(samples:pd.DataFrame, by:str='group') -> pd.DataFrame:
-    "The rows that need a fold: labels known, not of the test set"
+def labelled_rows(
+    samples:pd.DataFrame, # samples table
+    by:str='group', # what every one of them must have: a column
+) -> pd.DataFrame: # labels known, not of the test set
+    "The rows that need a fold; raises `DataError` where there are none, or one lacks its `by`"
     lacking = [c for c in ('id', 'labels', by) if c not in samples]
     if lacking: raise DataError(f"the samples table has no column {few(lacking)}: make it with `tidy_samples`")
+
+    # Labelled, and not of the test set
     test = samples['is_test'].eq(True) if 'is_test' in samples else pd.Series(False, samples.index)
     rows = samples[samples.labels.notna() & ~test]
-    if not len(rows): raise DataError(f"none of the {len(samples)} samples has labels: folds are made for labelled samples")
-    if rows.id.duplicated().any(): raise DataError(f"id {few(rows.id[rows.id.duplicated()])} stands more than once in the samples table: run `check_samples`")
+    if not len(rows):
+        raise DataError(f"none of the {len(samples)} samples has labels: folds are made for labelled samples")
+
+    # Each once, and in a group
+    twice = rows.id[rows.id.duplicated()]
+    if len(twice):
+        raise DataError(f"id {few(twice)} occurs more than once in the samples table: run `check_samples`")
     lost = rows.id[row_identity(rows, by).isna()] if by != 'twin' else []
-    if len(lost): raise DataError(f"sample {few(lost)} has no {by}: fill it in (`tidy_samples` derives a group for every row), or leave such rows out of the table")
+    if len(lost):
+        cure = "fill it in (`tidy_samples` derives a group for every row), or leave such rows out of the table"
+        raise DataError(f"sample {few(lost)} has no {by}: {cure}")
     return rows
 
 # %% ../../nbs/data/26_folds.ipynb #c-15be83a4
@@ -46,44 +63,88 @@ def _deal(
     rng:np.random.Generator, # breaks ties, orders the later rounds
 ) -> np.ndarray: # G, part of each group
     "Deal groups into parts with column sums in proportion: greedy, then moves until no group gains by one"
-    total, n, shares = counts.sum(0), len(shares), np.asarray(shares) * len(shares)
+    # Weights: a column counts by its total, a part by its share
+    total = counts.sum(0)
     weighted = counts * (total.max() / total)**2
+    shares = np.asarray(shares) * len(shares)
+
+    # Order: groups with the rarest class first, among them the large ones
     rarest = np.where(counts > 0, total, np.inf).min(1)
     order = np.lexsort((rng.random(len(counts)), -counts.sum(1), rarest))
-    held, part = np.zeros((n, counts.shape[1])), np.full(len(counts), -1)
+
+    # Each group goes where its classes are scarcest, until none moves
+    held = np.zeros((len(shares), counts.shape[1]))
+    part = np.full(len(counts), -1)
     for _ in range(20):
         before = part.copy()
         for g in order:
             if part[g] >= 0: held[part[g]] -= counts[g]
-            part[g] = ((held + counts[g]/2) @ weighted[g] / shares).round(3).argmin()    # rounded: a tie is a tie on every machine
+            fullness = (held + counts[g]/2) @ weighted[g] / shares
+            part[g] = fullness.round(3).argmin()                         # rounded: a tie is a tie on every machine
             held[part[g]] += counts[g]
         if (part == before).all(): break
         order = rng.permutation(len(counts))
     return part
 
+# %% ../../nbs/data/26_folds.ipynb #c-group-counts
+def _group_counts(
+    group:np.ndarray, # N, number of each row's group
+    source:np.ndarray, # N, number of each row's source; -1 where it is not known
+    hot:np.ndarray, # N x C, 0 or 1
+) -> np.ndarray: # G x K, without columns that are 0 everywhere
+    "What each group adds to each column that must be balanced: classes and images of every source, and all images"
+    each = np.c_[hot, np.ones(len(hot))]
+    counts = np.zeros((group.max() + 1, source.max() + 2, each.shape[1]))
+    np.add.at(counts, (group, source), each)                             # -1 is the last place
+    images = counts[:,:,-1].sum(1)
+    counts = counts.reshape(len(counts), -1)
+    if len(set(source)) > 1: counts = np.c_[counts, images]
+    return counts[:,counts.sum(0) > 0]
+
 # %% ../../nbs/data/26_folds.ipynb #parted
-def _parted(samples:pd.DataFrame, vocab:Vocab|str|Iterable[str], shares:list, seed:int, by:str, train_only:str|Iterable[str]) -> tuple:
-    "The labelled rows, the part of each (-1: only rows that never validate in its group), and which rows may be held out to be used"
-    rows, only = labelled_rows(samples, by), [train_only] if isinstance(train_only, str) else list(train_only)
-    source, key = rows['source'] if 'source' in rows else pd.Series('', rows.index), row_identity(rows, by)
+def _parted(
+    samples:pd.DataFrame, # samples table
+    vocab:Vocab|str|Iterable[str], # the classes to balance
+    shares:list[float], # of everything, one per part
+    seed:int, # breaks ties
+    by:str, # column that must not be cut
+    train_only:str|Iterable[str], # sources that are never held out to be used
+) -> tuple[pd.DataFrame, np.ndarray, np.ndarray]: # labelled rows; part of each; may it be held out to be used?
+    "Deal the labelled rows into parts; part -1 has the groups that consist of train-only rows"
+    rows = labelled_rows(samples, by)
+    key = row_identity(rows, by)
+
+    # Rows that may be held out to be used
+    source = rows['source'] if 'source' in rows else pd.Series('', rows.index)
+    only = [train_only] if isinstance(train_only, str) else list(train_only)
     strange = [o for o in only if o not in set(source)]
-    if strange: raise DataError(f"train_only names {few(strange)}, and the sources are {few(source.unique())}: take their names from the column `source`")
+    if strange:
+        known = f"the sources are {few(source.unique())}: take their names from the column `source`"
+        raise DataError(f"train_only names {few(strange)}, and {known}")
     free = ~source.isin(only)
+
+    # Their groups are dealt
     group, names = pd.factorize(key[free], sort=True)
-    if not 2 <= len(shares) <= len(names): raise DataError(f"{len(shares)} folds of {len(names)} groups: give two folds or more, and to each a group that may be held out")
-    each = np.c_[get_vocab(vocab).multi_hot(rows.labels[free]), np.ones(free.sum())]
-    kind = pd.factorize(source[free], sort=True)[0]                   # -1, the last place, where it is missing
-    counts = np.zeros((len(names), kind.max() + 2, each.shape[1]))
-    np.add.at(counts, (group, kind), each)
-    size, counts = counts[:,:,-1].sum(1), counts.reshape(len(names), -1)
-    if len(set(kind)) > 1: counts = np.c_[counts, size]               # all images, of any source
-    part = _deal(counts[:,counts.sum(0) > 0], shares, np.random.default_rng(seed))
-    return rows, key.map(pd.Series(part, names)).fillna(-1).to_numpy(int), free.to_numpy()
+    if not 2 <= len(shares) <= len(names):
+        cure = "give two folds or more, and to each a group that may be held out"
+        raise DataError(f"{len(shares)} folds of {len(names)} groups: {cure}")
+    kind, _ = pd.factorize(source[free], sort=True)
+    counts = _group_counts(group, kind, get_vocab(vocab).multi_hot(rows.labels[free]))
+    part = pd.Series(_deal(counts, shares, np.random.default_rng(seed)), names)
+    return rows, key.map(part).fillna(-1).to_numpy(int), free.to_numpy()
 
 # %% ../../nbs/data/26_folds.ipynb #table
-def folds_table(id:Iterable[str], fold:np.ndarray, valid:np.ndarray|None=None, thresh:np.ndarray|None=None, unit:str='group') -> pd.DataFrame:
+def folds_table(
+    id:Iterable[str], # of the labelled samples
+    fold:np.ndarray, # in which each is held out; -1: in none
+    valid:np.ndarray|None=None, # is it scored then? None: all are
+    thresh:np.ndarray|None=None, # are thresholds fitted on it then? None: on none
+    unit:str='group', # what these folds never cut
+) -> pd.DataFrame: # folds table
     "A folds table with no more columns than it needs"
-    out, held = pd.DataFrame(dict(id=np.asarray(id), fold=np.asarray(fold).astype('int8'))), np.asarray(fold) >= 0
+    fold = np.asarray(fold)
+    held = fold >= 0
+    out = pd.DataFrame(dict(id=np.asarray(id), fold=fold.astype('int8')))
     if valid is not None and not valid[held].all(): out['valid'] = held & valid
     if thresh is not None and thresh.any(): out['thresh'] = thresh
     return out if unit == 'group' else out.assign(unit=unit)
@@ -104,31 +165,72 @@ def grouped_folds(
 # %% ../../nbs/data/26_folds.ipynb #checked
 def _checked(folds:pd.DataFrame) -> pd.DataFrame:
     "A folds table with all its columns: id, fold, valid, thresh, unit"
-    if not {'id', 'fold'} <= set(folds): raise DataError(f"folds have the columns {few(folds)}: give `id` and `fold`")
-    bad = folds.fold[~folds.fold.isin(range(-1, 127))] if pd.api.types.is_integer_dtype(folds.fold) else folds.fold
-    if len(bad): raise DataError(f"fold {few(bad.unique())}: folds are whole numbers 0, 1, 2, ... up to 126, or -1 for rows that train in every fold")
-    if folds.id.isna().any(): raise DataError(f"{folds.id.isna().sum()} rows of the folds have no id: give each the id of a sample")
-    twice = folds.id[folds.id.duplicated()]
-    if len(twice): raise DataError(f"id {few(twice)} stands more than once in the folds: give each sample one fold")
+    _check_ids(folds)
+
+    # Columns that need not be there
     thresh = folds.get('thresh', pd.Series(False, folds.index))
-    folds = folds.assign(valid=folds.get('valid', ~thresh if thresh.dtype == bool else True), thresh=thresh, unit=folds.get('unit', 'group'))
+    valid = folds.get('valid', ~thresh if thresh.dtype == bool else True)
+    folds = folds.assign(valid=valid, thresh=thresh, unit=folds.get('unit', 'group'))
+    _check_uses(folds)
+
+    # Rows that are never held out are not used either
+    held = folds.fold >= 0
+    folds = folds.assign(valid=held & folds.valid, thresh=held & folds.thresh)
+    return folds[['id', 'fold', 'valid', 'thresh', 'unit']]
+
+# %% ../../nbs/data/26_folds.ipynb #c-check-uses
+def _check_ids(folds:pd.DataFrame) -> None: # raises `DataError`
+    "One fold per id, and numbers that are folds"
+    if not {'id', 'fold'} <= set(folds): raise DataError(f"folds have the columns {few(folds)}: give `id` and `fold`")
+
+    # Numbers
+    whole = pd.api.types.is_integer_dtype(folds.fold)
+    bad = folds.fold[~folds.fold.isin(range(-1, 127))] if whole else folds.fold
+    if len(bad):
+        cure = "folds are whole numbers 0, 1, 2, ... up to 126, or -1 for rows that train in every fold"
+        raise DataError(f"fold {few(bad.unique())}: {cure}")
+
+    # Ids
+    nameless = folds.id.isna().sum()
+    if nameless: raise DataError(f"{nameless} rows of the folds have no id: give each the id of a sample")
+    twice = folds.id[folds.id.duplicated()]
+    if len(twice): raise DataError(f"id {few(twice)} occurs more than once in the folds: give each sample one fold")
+
+def _check_uses(folds:pd.DataFrame) -> None: # raises `DataError`
+    "True or False in `valid` and `thresh`, not both True; one unit; something to score"
     for c in ('valid', 'thresh'):
-        if not pd.api.types.is_bool_dtype(folds[c]) or folds[c].isna().any(): raise DataError(f"column `{c}` holds {few(folds[c].unique())}: give True or False in every row")
+        if not pd.api.types.is_bool_dtype(folds[c]) or folds[c].isna().any():
+            raise DataError(f"column `{c}` holds {few(folds[c].unique())}: give True or False in every row")
     held = folds.fold >= 0
     both = folds.id[held & folds.valid & folds.thresh]
-    if len(both): raise DataError(f"sample {few(both)} is both scored and used to fit thresholds: let `valid` or `thresh` be False")
-    if folds.unit.isna().any() or folds.unit.nunique() > 1: raise DataError(f"column `unit` holds {few(folds.unit.unique())}: one table names one thing that it never cuts")
-    if len(folds) and not (held & folds.valid).any(): raise DataError("no sample is ever validated: give some a fold of 0 or more, with `valid` True")
-    return folds.assign(valid=held & folds.valid, thresh=held & folds.thresh)[['id', 'fold', 'valid', 'thresh', 'unit']]
+    if len(both):
+        cure = "let `valid` or `thresh` be False"
+        raise DataError(f"sample {few(both)} is both scored and used to fit thresholds: {cure}")
+    if folds.unit.isna().any() or folds.unit.nunique() > 1:
+        cure = "one table names one thing that it never cuts"
+        raise DataError(f"column `unit` holds {few(folds.unit.unique())}: {cure}")
+    if len(folds) and not (held & folds.valid).any():
+        raise DataError("no sample is ever validated: give some a fold of 0 or more, with `valid` True")
 
 # %% ../../nbs/data/26_folds.ipynb #joined
-def join_folds(samples:pd.DataFrame, folds:pd.DataFrame, by:str='group') -> pd.DataFrame:
-    "The labelled samples with fold, valid, thresh and unit; every one of them exactly once, and no others"
-    rows, folds = labelled_rows(samples, by), _checked(folds)
-    given, own = pd.Index(folds.id, dtype=object), pd.Index(rows.id, dtype=object)
+def join_folds(
+    samples:pd.DataFrame, # samples table; test and unlabelled rows may be in it
+    folds:pd.DataFrame, # folds table for its labelled samples
+    by:str='group', # what each of them must have: a column
+) -> pd.DataFrame: # the labelled samples with fold, valid, thresh and unit
+    "Samples with their folds; raises `DataError` unless every labelled one is there exactly once, and no others"
+    rows = labelled_rows(samples, by)
+    folds = _checked(folds)
+    given = pd.Index(folds.id, dtype=object)
+    own = pd.Index(rows.id, dtype=object)
     place = given.get_indexer(own)
-    missing, extra = own[place < 0], given[~given.isin(own)]
-    if len(missing): raise DataError(f"labelled sample {few(missing)} has no fold: these folds were made for other samples, or leave such rows out of the table")
+
+    # Both must hold the same ids
+    missing = own[place < 0]
+    if len(missing):
+        cure = "these folds were made for other samples, or leave such rows out of the table"
+        raise DataError(f"labelled sample {few(missing)} has no fold: {cure}")
+    extra = given[~given.isin(own)]
     if len(extra):
         cure = "these folds were made for other samples, or drop the ids from them (`read_folds` with extra='drop')"
         raise DataError(f"fold for {few(extra)}, not among the labelled samples: {cure}")
@@ -142,12 +244,17 @@ def fold_rows(
     held:str='valid', # "thresh": instead of the rows to score those to fit thresholds on
 ) -> tuple[np.ndarray, np.ndarray]: # row numbers in `samples`, ascending: training, held out
     "Who trains and who is held out when fold `k` is; raises `DataError` for an empty side"
-    if held not in ('valid', 'thresh'): raise DataError(f"held={held!r}: ask for the rows to score ('valid') or those to fit thresholds on ('thresh')")
-    rows = join_folds(samples.reset_index(drop=True), folds, 'id')
+    if held not in ('valid', 'thresh'):
+        cure = "ask for the rows to score ('valid') or those to fit thresholds on ('thresh')"
+        raise DataError(f"held={held!r}: {cure}")
+    rows = join_folds(samples.reset_index(drop=True), folds, by='id')
+
+    # Is somebody on each side?
     there = sorted(rows.fold[rows[held]].unique().tolist())
     if k not in there: raise DataError(f"fold {k} holds no {held} rows out: folds that do are {few(there)}")
-    if rows.fold.eq(k).all(): raise DataError(f"every sample is in fold {k}: nothing is left to train on")
-    return rows.index[rows.fold != k].to_numpy(), rows.index[rows[held] & rows.fold.eq(k)].to_numpy()
+    mine = rows.fold.eq(k)
+    if mine.all(): raise DataError(f"every sample is in fold {k}: nothing is left to train on")
+    return rows.index[~mine].to_numpy(), rows.index[rows[held] & mine].to_numpy()
 
 # %% ../../nbs/data/26_folds.ipynb #fold-numbers
 def fold_numbers(
@@ -161,8 +268,9 @@ def fold_numbers(
 def _leaked(rows:pd.DataFrame, key:pd.Series) -> pd.Series:
     "Held-out rows whose like trains, or is held out for the other purpose"
     each = rows.groupby(pd.factorize(key)[0])
-    apart = (each.fold.transform('nunique') > 1) | (each.valid.transform('any') & each.thresh.transform('any'))
-    return (rows.valid | rows.thresh) & key.notna() & apart
+    in_two_folds = each.fold.transform('nunique') > 1
+    in_two_uses = each.valid.transform('any') & each.thresh.transform('any')
+    return (rows.valid | rows.thresh) & key.notna() & (in_two_folds | in_two_uses)
 
 # %% ../../nbs/data/26_folds.ipynb #cut-groups
 def cut_groups(
@@ -174,7 +282,8 @@ def cut_groups(
     rows = join_folds(samples, folds, by)
     key = row_identity(rows, by)
     cut = key.isin(key[_leaked(rows, key)])
-    return rows.fold[cut].groupby(key[cut]).unique().map(lambda o: sorted(o.tolist())).rename('folds').rename_axis(by)
+    found = rows.fold[cut].groupby(key[cut]).unique()
+    return found.map(lambda o: sorted(o.tolist())).rename('folds').rename_axis(by)
 
 # %% ../../nbs/data/26_folds.ipynb #check-folds
 def check_folds(
@@ -186,16 +295,19 @@ def check_folds(
     cut = cut_groups(samples, folds, by)
     if not len(cut): return folds
     unit = folds.unit.iloc[0] if 'unit' in folds else 'group'
-    cure = f"these folds only keep each {unit} whole; say by={unit!r} if that is what you want" if unit != by else "make folds with `grouped_folds`"
-    raise DataError(f"{len(cut)} {by}s are cut by these folds, for example {cut.index[0]!r} stands in folds {cut.iloc[0]}: its labels leak into validation; {cure}")
+    if unit == by: cure = "make folds with `grouped_folds`"
+    else: cure = f"these folds only keep each {unit} whole; say by={unit!r} if that is what you want"
+    example = f"{cut.index[0]!r} stands in folds {cut.iloc[0]}: its labels leak into validation"
+    raise DataError(f"{len(cut)} {by}s are cut by these folds, for example {example}; {cure}")
 
 # %% ../../nbs/data/26_folds.ipynb #verdict
 def _verdict(name:str, rows:pd.DataFrame, key:pd.Series, leaked:pd.Series) -> str:
     "What a leak report says of one identity"
-    unit = rows.unit.iloc[0]
-    where = '' if key.notna().all() else f" ({name} known for {key.notna().mean():.1%} of the rows)"
+    unit, known = rows.unit.iloc[0], key.notna()
+    where = '' if known.all() else f" ({name} known for {known.mean():.1%} of the rows)"
     if leaked.any():
-        purpose = f", on purpose: these folds only keep each {unit} whole" if unit not in ('group', name) and name != 'twin' else ''
+        on_purpose = unit not in ('group', name) and name != 'twin'
+        purpose = f", on purpose: these folds only keep each {unit} whole" if on_purpose else ''
         return f"{leaked.mean():.1%} of the validation rows have their {name} in training{purpose}{where}"
     if rows.groupby(key).fold.nunique().max() > 1: return f"no validation row has its {name} in training{where}"
     return f"no {name} is in two folds{where}"
@@ -204,39 +316,64 @@ def _verdict(name:str, rows:pd.DataFrame, key:pd.Series, leaked:pd.Series) -> st
 def leak_report(
     samples:pd.DataFrame, # samples table with identity columns
     folds:pd.DataFrame, # folds table
-    by:Iterable[str]=('group', 'antibody', 'well', 'twin'), # identities to ask about; those without a value are left out
-) -> pd.DataFrame: # one row an identity: known and leaked rows, share leaked overall and in each fold, verdict in words
+    by:Iterable[str]=('group', 'antibody', 'well', 'twin'), # identities to ask about, where known
+) -> pd.DataFrame: # one row per identity: known and leaked rows, share leaked overall and per fold, verdict
     "How many validation rows have their like in training"
-    rows = join_folds(samples, folds, 'id'); held = rows[rows.valid | rows.thresh]; report = {}
+    rows = join_folds(samples, folds, by='id')
+    held = rows[rows.valid | rows.thresh]
+    report = {}
     for name in by:
         if name not in rows or rows[name].isna().all(): continue
-        key = row_identity(rows, name); leaked = _leaked(rows, key)[held.index]
-        report[name] = dict(known=int(key.notna().sum()), leaked=int(leaked.sum()), share=leaked.mean()) \
-            | {f'fold {k}': o for k,o in leaked.groupby(held.fold).mean().items()} | dict(verdict=_verdict(name, rows, key, leaked))
+        key = row_identity(rows, name)
+        leaked = _leaked(rows, key)[held.index]
+        in_fold = leaked.groupby(held.fold).mean()
+        report[name] = dict(
+            known=int(key.notna().sum()),
+            leaked=int(leaked.sum()),
+            share=leaked.mean(),
+            **{f'fold {k}': o for k,o in in_fold.items()},
+            verdict=_verdict(name, rows, key, leaked),
+        )
     return pd.DataFrame.from_dict(report, orient='index').rename_axis('by')
+
+# %% ../../nbs/data/26_folds.ipynb #c-places
+def _places(rows:pd.DataFrame) -> pd.Series:
+    "What a row of `join_folds` is there for: scored in 'fold 0', ..., or 'train', 'thresh', 'unused'"
+    place = 'fold ' + rows.fold.astype(str)
+    place = place.mask(rows.fold < 0, 'train')
+    place = place.mask(rows.fold.ge(0) & ~rows.valid, 'unused')
+    return place.mask(rows.thresh, 'thresh')
 
 # %% ../../nbs/data/26_folds.ipynb #fold-balance
 def fold_balance(
     samples:pd.DataFrame, # samples table
     folds:pd.DataFrame, # folds table
     vocab:Vocab|str|Iterable[str]=HPA28, # the classes to count
-) -> pd.DataFrame: # class x fold: images; then the even share, the worst deviation from it and the allowed one, in images
+) -> pd.DataFrame: # class x fold, in images; then the even share, the worst deviation from it and the allowed one
     "How many images of every class are scored in every fold"
-    rows, vocab = join_folds(samples, folds), get_vocab(vocab)
+    # Images by class and place
+    rows = join_folds(samples, folds)
+    vocab = get_vocab(vocab)
     hot = pd.DataFrame(vocab.multi_hot(rows.labels), columns=vocab.names, index=rows.index, dtype=int)
-    names = [f'fold {k}' for k in sorted(rows.fold[rows.valid].unique())]
-    place = ('fold ' + rows.fold.astype(str)).mask(rows.fold < 0, 'train').mask(rows.fold.ge(0) & ~rows.valid, 'unused').mask(rows.thresh, 'thresh')
+    place = _places(rows)
     table = hot.groupby(place).sum().T.rename_axis(columns=None)
+    names = [f'fold {k}' for k in sorted(rows.fold[rows.valid].unique())]
     table = table[names + [o for o in ('train', 'thresh', 'unused') if o in table]]
-    counted = rows.valid if len(names) > 1 else place != 'unused'
-    share = hot[counted].sum() * (1/len(names) if len(names) > 1 else rows.valid[counted].mean())
+
+    # The even share: of several folds one of n, of a single one its part of all rows
+    several = len(names) > 1
+    counted = rows.valid if several else place != 'unused'
+    share = hot[counted].sum() * (1/len(names) if several else rows.valid[counted].mean())
+
+    # Deviations
     largest = hot[counted].groupby(rows.group[counted]).sum().max()
-    return table.assign(share=share, worst=table[names].sub(share, axis=0).abs().max(axis=1), allowed=np.maximum(.05*share, largest))
+    worst = table[names].sub(share, axis=0).abs().max(axis=1)
+    return table.assign(share=share, worst=worst, allowed=np.maximum(.05*share, largest))
 
 # %% ../../nbs/data/26_folds.ipynb #plot-balance
 def plot_balance(
     samples:pd.DataFrame, # samples table
-    folds:pd.DataFrame, # id, fold
+    folds:pd.DataFrame, # folds table
     vocab:Vocab|str|Iterable[str]=HPA28, # the classes to show
     ax:object=None, # matplotlib Axes to draw on; None: new ones
 ) -> object: # the Axes
@@ -244,11 +381,20 @@ def plot_balance(
     import matplotlib.pyplot as plt
     balance = fold_balance(samples, folds, vocab).sort_values('share', ascending=False)
     images = balance.filter(like='fold')
-    if ax is None: ax = plt.subplots(figsize=(2.5 + .6*images.shape[1], 1 + .22*len(images)))[1]
-    picture = ax.imshow(100*(images.div(balance.share, axis=0) - 1), cmap='RdBu_r', vmin=-30, vmax=30, aspect='auto')
-    ax.set_yticks(range(len(images)), images.index); ax.set_xticks(range(images.shape[1]), images.columns)
-    for (i,k),count in np.ndenumerate(images): ax.text(k, i, count, ha='center', va='center', fontsize=8, bbox=dict(color='w', alpha=.6, pad=.5))
+    classes, n = images.shape
+
+    # Colours
+    if ax is None: _, ax = plt.subplots(figsize=(2.5 + .6*n, 1 + .22*classes))
+    deviation = 100*(images.div(balance.share, axis=0) - 1)
+    picture = ax.imshow(deviation, cmap='RdBu_r', vmin=-30, vmax=30, aspect='auto')
     ax.figure.colorbar(picture, ax=ax, label='deviation from the even share, %', extend='both')
+
+    # Numbers and names
+    box = dict(color='w', alpha=.6, pad=.5)
+    for (row,column),count in np.ndenumerate(images):
+        ax.text(column, row, count, ha='center', va='center', fontsize=8, bbox=box)
+    ax.set_yticks(range(classes), images.index)
+    ax.set_xticks(range(n), images.columns)
     return ax
 
 # %% ../../nbs/data/26_folds.ipynb #holdout
@@ -262,11 +408,18 @@ def holdout(
     train_only:str|Iterable[str]=(), # sources that are never held out to be used
 ) -> pd.DataFrame: # folds table: fold 0 is held out, fold -1 trains
     "Set a multilabel-stratified part of whole groups aside, and perhaps another for thresholds"
-    shares = [1 - share - thresh, share, thresh][:2 + (thresh > 0)]
-    if not (share > 0 and thresh >= 0 and shares[0] > 0): raise DataError(f"share={share} and thresh={thresh} leave nothing to score or to train on: give shares above 0 and together below 1")
+    # Part 0 trains, 1 is scored, 2 fits thresholds
+    train = 1 - share - thresh
+    if not (share > 0 and thresh >= 0 and train > 0):
+        cure = "give shares above 0 and together below 1"
+        raise DataError(f"share={share} and thresh={thresh} leave nothing to score or to train on: {cure}")
+    shares = [train, share, thresh] if thresh > 0 else [train, share]
     rows, part, free = _parted(samples, vocab, shares, seed, by, train_only)
-    if len(np.unique(part[free])) < len(shares): raise DataError(f"a part of {min(shares):.3g} of {free.sum()} images got no group: groups are too few or too large; take larger shares")
-    return folds_table(rows.id, np.where(part > 0, 0, -1), free & (part == 1), free & (part == 2), by)
+    if len(np.unique(part[free])) < len(shares):
+        cure = "groups are too few or too large; take larger shares"
+        raise DataError(f"a part of {min(shares):.3g} of {free.sum()} images got no group: {cure}")
+    fold = np.where(part > 0, 0, -1)
+    return folds_table(rows.id, fold, valid=free & (part == 1), thresh=free & (part == 2), unit=by)
 
 # %% ../../nbs/data/26_folds.ipynb #save-folds
 def save_folds(
@@ -295,15 +448,15 @@ def _without_extra(folds:pd.DataFrame, samples:pd.DataFrame, path:Path) -> pd.Da
     if 'id' not in folds: return folds                                 # refused, with its columns, where it is used
     strange = folds.id.notna() & ~folds.id.isin(labelled_rows(samples, 'id').id)
     if strange.any():
-        lost = few(folds.id[strange])
-        warnings.warn(f"{path}: folds for {strange.sum()} ids left out, not among the labelled samples: {lost}", stacklevel=3)
+        lost = f"folds for {strange.sum()} ids left out, not among the labelled samples: {few(folds.id[strange])}"
+        warnings.warn(f"{path}: {lost}", stacklevel=3)
     return folds[~strange]
 
 # %% ../../nbs/data/26_folds.ipynb #read-folds
 def read_folds(
     path:str|Path, # a .csv or .parquet file with the columns id (or Id) and fold, perhaps valid, thresh and unit
     samples:pd.DataFrame, # samples table the folds must fit
-    extra:str='error', # folds for ids that are not among the labelled samples: error, or drop (left out, with a warning)
+    extra:str='error', # folds for ids that are not among the labelled samples: error, or drop (with a warning)
 ) -> pd.DataFrame: # folds table, in order of the samples
     "Read folds for `samples`; raises `DataError` unless every labelled sample has exactly one"
     path = Path(path)
@@ -315,4 +468,5 @@ def read_folds(
         if extra == 'drop': folds = _without_extra(folds, samples, path)
         rows = join_folds(samples, folds, 'id')
     except (ValueError, OSError) as e: raise DataError(f"{path}: {e}") from None
-    return folds_table(rows.id, rows.fold, rows.valid.to_numpy(), rows.thresh.to_numpy(), rows.unit.iloc[0])
+    valid, thresh = rows.valid.to_numpy(), rows.thresh.to_numpy()
+    return folds_table(rows.id, rows.fold, valid=valid, thresh=thresh, unit=rows.unit.iloc[0])

@@ -23,21 +23,32 @@ class Vocab(Sequence):
         codes:Iterable[int]|None=None, # the number of each class in text; None: 0, 1, 2, ...
         name:str='', # what the vocabulary is called, for messages
     ):
-        self._names = tuple(str(o) for o in names)
-        self._codes = tuple(range(len(self._names))) if codes is None else tuple(int(o) for o in codes)
         self.name = name
-        if len(self._codes) != len(self._names): raise DataError(f"{len(self._names)} names but {len(self._codes)} codes: give one code a name")
+        self._names = tuple(str(o) for o in names)
+        if codes is None: codes = range(len(self._names))
+        self._codes = tuple(int(o) for o in codes)
+
+        # One name and one code per class
+        if len(self._codes) != len(self._names):
+            raise DataError(f"{len(self._names)} names but {len(self._codes)} codes: give one code per name")
         for what in (self._names, self._codes):
             twice = [o for i,o in enumerate(what) if o in what[:i]]
-            if twice: raise DataError(f"{twice[0]!r} stands twice in the vocabulary: every class needs a name and a code of its own")
+            if twice:
+                cure = "every class needs a name and a code of its own"
+                raise DataError(f"{twice[0]!r} occurs twice in the vocabulary: {cure}")
+
+        # Columns by name and by code
         self._where = {n:i for i,n in enumerate(self._names)}
         self._by_code = {c:i for i,c in enumerate(self._codes)}
+
     def __len__(self): return len(self._names)
     def __getitem__(self, i): return self._names[i]
     def __contains__(self, o): return o in self._where
     def __eq__(self, o): return isinstance(o, Vocab) and (self._names, self._codes) == (o._names, o._codes)
     def __hash__(self): return hash((self._names, self._codes))
-    def __repr__(self): return f"Vocab({self.name or 'own'}: {len(self)} classes, {self[0]} ... {self[-1]})" if len(self) else "Vocab(empty)"
+    def __repr__(self):
+        if not len(self): return "Vocab(empty)"
+        return f"Vocab({self.name or 'own'}: {len(self)} classes, {self[0]} ... {self[-1]})"
 
 # %% ../../nbs/data/00_labels.ipynb #vocab-names
 @patch(as_prop=True)
@@ -47,7 +58,7 @@ def names(self:Vocab) -> list[str]: # class names in column order
 
 # %% ../../nbs/data/00_labels.ipynb #vocab-codes
 @patch(as_prop=True)
-def codes(self:Vocab) -> list[int]: # one code a class, in column order
+def codes(self:Vocab) -> list[int]: # one code per class, in column order
     "The numbers that stand for the classes in text"
     return list(self._codes)
 
@@ -57,11 +68,12 @@ def _unknown(
     label:object, # what is not in it
 ) -> DataError: # a word: with the class it may be; a number: with the codes there are
     "What to raise for a label that the vocabulary does not know"
-    word = isinstance(label, str) and not label.isdecimal()
+    is_word = isinstance(label, str) and not label.isdecimal()
     if not len(self): cure = "it has no classes"
-    elif word: cure = near(label, self._names, cutoff=.5)
+    elif is_word: cure = near(label, self._names, cutoff=.5)
     else: cure = f"codes are {min(self._codes)} to {max(self._codes)}"
-    return DataError(f"unknown label {label!r} for the {self.name or 'given'} vocabulary of {len(self)} classes; {cure}")
+    vocab = f"the {self.name or 'given'} vocabulary of {len(self)} classes"
+    return DataError(f"unknown label {label!r} for {vocab}; {cure}")
 
 # %% ../../nbs/data/00_labels.ipynb #vocab-index
 @patch
@@ -69,30 +81,37 @@ def index(self:Vocab,
     label:str|int, # a class name, its code, or its code as text
 ) -> int: # column of the class
     "The column of `label`; raises `DataError` for one that is not in the vocabulary"
+    # A name
     if isinstance(label, bool): raise _unknown(self, label)
-    if isinstance(label, Integral) and int(label) in self._by_code: return self._by_code[int(label)]
-    if isinstance(label, str):
-        if label in self._where: return self._where[label]
-        if label.isdecimal() and int(label) in self._by_code: return self._by_code[int(label)]
-    raise _unknown(self, label)
+    if isinstance(label, str) and label in self._where: return self._where[label]
+
+    # A code, or its text
+    is_code = isinstance(label, Integral) or (isinstance(label, str) and label.isdecimal())
+    column = self._by_code.get(int(label)) if is_code else None
+    if column is None: raise _unknown(self, label)
+    return column
 
 # %% ../../nbs/data/00_labels.ipynb #pieces
-def _pieces(x) -> list:
-    if isinstance(x, str):
-        if '|' in x or ';' in x: return [o.strip() for o in x.replace(';', '|').split('|') if o.strip()]
-        return x.split()
-    return list(x) if isinstance(x, Iterable) else [x]
+def _pieces(
+    x:str|Iterable|int, # a set of labels in any spelling
+) -> list: # as they were written, one by one
+    "The labels of a set"
+    if not isinstance(x, str): return list(x) if isinstance(x, Iterable) else [x]
+    if '|' not in x and ';' not in x: return x.split()
+    names = [o.strip() for o in x.replace(';', '|').split('|')]
+    return [o for o in names if o]
 
 # %% ../../nbs/data/00_labels.ipynb #vocab-parse
 @patch
 def parse(self:Vocab,
-    x:str|Iterable|None, # "7 1 2 0", "Golgi apparatus|Nucleoplasm", a list of names or codes; None or NaN for unknown
+    x:str|Iterable|None, # "7 1 2 0", "Golgi apparatus|Nucleoplasm", a list of either; None or NaN: unknown
 ) -> list[str]|None: # names in vocabulary order; [] is "none of them", None is "unknown"
     "Read a set of labels; raises `DataError` for an unknown or a repeated one"
-    if x is None or (isinstance(x, float) and np.isnan(x)) or x is pd.NA: return None
-    parts = [x.strip()] if isinstance(x, str) and x.strip() in self._where else _pieces(x)
+    if x is None or x is pd.NA or (isinstance(x, float) and np.isnan(x)): return None
+    one = isinstance(x, str) and x.strip() in self._where              # a name may hold blanks
+    parts = [x.strip()] if one else _pieces(x)
     cols = [self.index(o) for o in parts]
-    if len(set(cols)) < len(cols): raise DataError(f"a label stands twice in {x!r}: name each class once")
+    if len(set(cols)) < len(cols): raise DataError(f"a label occurs twice in {x!r}: name each class once")
     return [self._names[i] for i in sorted(cols)]
 
 # %% ../../nbs/data/00_labels.ipynb #vocab-text
@@ -101,20 +120,25 @@ def text(self:Vocab,
     labels:Iterable[str|int], # names or codes
 ) -> str: # codes in vocabulary order, separated by blanks
     "Write a set of labels as text; raises `DataError` when it is unknown (None)"
-    if labels is None: raise DataError("unknown labels (None) have no text: leave such rows out, or write '' for none of the classes")
-    return ' '.join(str(self._codes[self._where[o]]) for o in self.parse(list(labels)))
+    if labels is None:
+        cure = "leave such rows out, or write '' for none of the classes"
+        raise DataError(f"unknown labels (None) have no text: {cure}")
+    codes = [self._codes[self._where[o]] for o in self.parse(list(labels))]
+    return ' '.join(str(o) for o in codes)
 
 # %% ../../nbs/data/00_labels.ipynb #vocab-multi-hot
 @patch
 def multi_hot(self:Vocab,
-    labels:Iterable[Iterable[str]], # one list of names (or codes) a sample
+    labels:Iterable[Iterable[str]], # one list of names (or codes) per sample
 ) -> np.ndarray: # N x C, uint8, 0 or 1
-    "One row a sample, one column a class; raises `DataError` at a sample whose labels are unknown"
+    "One row per sample, one column per class; raises `DataError` at a sample whose labels are unknown"
     labels = list(labels)
     out = np.zeros((len(labels), len(self)), dtype=np.uint8)
     for i,o in enumerate(labels):
         names = self.parse(o)
-        if names is None: raise DataError(f"the labels of sample {i} are unknown (None): leave unlabelled rows out before you ask for targets")
+        if names is None:
+            cure = "leave unlabelled rows out before you ask for targets"
+            raise DataError(f"the labels of sample {i} are unknown (None): {cure}")
         out[i, [self._where[n] for n in names]] = 1
     return out
 
@@ -122,10 +146,11 @@ def multi_hot(self:Vocab,
 @patch
 def decode(self:Vocab,
     hot:np.ndarray, # N x C, bool or 0/1
-) -> list[list[str]]: # one list of names a sample
+) -> list[list[str]]: # one list of names per sample
     "Names of the columns that are set; raises `DataError` for another number of columns"
     hot = np.asarray(hot)
-    if hot.ndim != 2 or hot.shape[1] != len(self): raise DataError(f"expected N x {len(self)} for {self!r}, got shape {hot.shape}")
+    if hot.ndim != 2 or hot.shape[1] != len(self):
+        raise DataError(f"expected N x {len(self)} for {self!r}, got shape {hot.shape}")
     return [[self._names[j] for j in np.flatnonzero(row)] for row in hot]
 
 # %% ../../nbs/data/00_labels.ipynb #vocab-subset
@@ -135,12 +160,13 @@ def subset(self:Vocab,
 ) -> Vocab: # the chosen classes in vocabulary order, with their old codes
     "A smaller vocabulary that still reads and writes the codes of this one"
     keep = self.parse(items)
-    return Vocab(keep, [self._codes[self._where[o]] for o in keep], name=f"{self.name}[{len(keep)}]" if self.name else '')
+    codes = [self._codes[self._where[o]] for o in keep]
+    return Vocab(keep, codes, name=f"{self.name}[{len(keep)}]" if self.name else '')
 
 # %% ../../nbs/data/00_labels.ipynb #vocab-only
 @patch
 def only(self:Vocab,
-    labels:Iterable[Iterable[str]], # one list of names a sample
+    labels:Iterable[Iterable[str]], # one list of names per sample
 ) -> list[list[str]]: # the same lists without names of other classes
     "Leave out labels that are not in this vocabulary"
     return [[n for n in o if n in self._where] for o in labels]
@@ -148,30 +174,34 @@ def only(self:Vocab,
 # %% ../../nbs/data/00_labels.ipynb #vocab-counts
 @patch
 def counts(self:Vocab,
-    labels:Iterable[Iterable[str]], # one list of names a sample
-) -> pd.Series: # samples a class, indexed by name
+    labels:Iterable[Iterable[str]], # one list of names per sample
+) -> pd.Series: # samples per class, indexed by name
     "How many samples carry each class"
     return pd.Series(self.multi_hot(labels).sum(0, dtype=int), index=self.names, name='samples')
 
 # %% ../../nbs/data/00_labels.ipynb #vocab-cooccurrence
 @patch
 def cooccurrence(self:Vocab,
-    labels:Iterable[Iterable[str]], # one list of names a sample
+    labels:Iterable[Iterable[str]], # one list of names per sample
 ) -> pd.DataFrame: # C x C, samples that carry both classes; the diagonal holds the counts
-    "How often two classes stand on one sample"
+    "How often two classes occur on one sample"
     hot = self.multi_hot(labels).astype(int)
     return pd.DataFrame(hot.T @ hot, index=self.names, columns=self.names)
 
 # %% ../../nbs/data/00_labels.ipynb #hpa28
-HPA28 = Vocab(['Nucleoplasm', 'Nuclear membrane', 'Nucleoli', 'Nucleoli fibrillar center', 'Nuclear speckles', 'Nuclear bodies',
-    'Endoplasmic reticulum', 'Golgi apparatus', 'Peroxisomes', 'Endosomes', 'Lysosomes', 'Intermediate filaments', 'Actin filaments',
-    'Focal adhesion sites', 'Microtubules', 'Microtubule ends', 'Cytokinetic bridge', 'Mitotic spindle', 'Microtubule organizing center',
-    'Centrosome', 'Lipid droplets', 'Plasma membrane', 'Cell junctions', 'Mitochondria', 'Aggresome', 'Cytosol', 'Cytoplasmic bodies',
-    'Rods & rings'], name='hpa28')
+HPA28 = Vocab(name='hpa28', names=[
+    'Nucleoplasm', 'Nuclear membrane', 'Nucleoli', 'Nucleoli fibrillar center', 'Nuclear speckles', 'Nuclear bodies',
+    'Endoplasmic reticulum', 'Golgi apparatus', 'Peroxisomes', 'Endosomes', 'Lysosomes', 'Intermediate filaments',
+    'Actin filaments', 'Focal adhesion sites', 'Microtubules', 'Microtubule ends', 'Cytokinetic bridge',
+    'Mitotic spindle', 'Microtubule organizing center', 'Centrosome', 'Lipid droplets', 'Plasma membrane',
+    'Cell junctions', 'Mitochondria', 'Aggresome', 'Cytosol', 'Cytoplasmic bodies', 'Rods & rings',
+])
 
 # %% ../../nbs/data/00_labels.ipynb #z2g10
-Z2G10 = Vocab(['Mitochondria', 'Nuclear bodies', 'Nucleoli', 'Golgi apparatus', 'Nucleoplasm', 'Nucleoli fibrillar center', 'Cytosol',
-    'Plasma membrane', 'Centrosome', 'Nuclear speckles'], name='z2g10')
+Z2G10 = Vocab(name='z2g10', names=[
+    'Mitochondria', 'Nuclear bodies', 'Nucleoli', 'Golgi apparatus', 'Nucleoplasm', 'Nucleoli fibrillar center',
+    'Cytosol', 'Plasma membrane', 'Centrosome', 'Nuclear speckles',
+])
 
 # %% ../../nbs/data/00_labels.ipynb #vocabs
 vocabs = {o.name: o for o in (HPA28, Z2G10)}

@@ -24,52 +24,67 @@ def text_pairs(
     "Pairs from text; raises `DataError`"
     if not text: return None
     if isinstance(text, Mapping): return {str(k): str(v) for k,v in text.items()}
-    found = [tuple(o.strip() for o in pair.partition('=')[::2]) for pair in text.split(',')]
-    if not all(k and v for k,v in found): raise DataError(f"{what} {text!r}: write pairs as name=value, with commas between")
-    twice = [k for k,_ in found if [o for o,_ in found].count(k) > 1]
+    found = []
+    for pair in text.split(','):
+        name, _, value = pair.partition('=')
+        found.append((name.strip(), value.strip()))
+
+    # Each name once, none empty
+    if not all(name and value for name,value in found):
+        raise DataError(f"{what} {text!r}: write pairs as name=value, with commas between")
+    names = [name for name,_ in found]
+    twice = [o for o in names if names.count(o) > 1]
     if twice: raise DataError(f"{what} {text!r}: {twice[0]!r} occurs twice; say it once")
     return dict(found)
 
 # %% ../../nbs/data/18_reading.ipynb #text-vocab
 def text_vocab(
-    text:str|Path|Iterable[str]|Vocab, # a known name, a file with a class a line, classes with , or | between, or a `Vocab`
-) -> Vocab: # the vocabulary meant
+    text:str|Path|Iterable[str]|Vocab, # a known name, a file, classes with , or | between, or a `Vocab`
+) -> Vocab: # the vocabulary meant; a file has one class per line
     "A vocabulary from what a person wrote; raises `DataError` where it is none of these"
     if isinstance(text, Path): text = str(text)
     if not isinstance(text, str): return get_vocab(text)
     if text in vocabs: return vocabs[text]
-    if Path(text).is_file(): return Vocab([o.strip() for o in Path(text).read_text(encoding='utf-8-sig').splitlines() if o.strip()])
+
+    # Classes in a file, or in the text itself
     sign = '|' if '|' in text else ','
-    if sign in text: return Vocab([o.strip() for o in text.split(sign) if o.strip()])
-    raise DataError(f"vocab {text!r}: {near(text, vocabs)}, or give a file with a class a line, or the classes with commas between")
+    if Path(text).is_file(): names = Path(text).read_text(encoding='utf-8-sig').splitlines()
+    elif sign in text: names = text.split(sign)
+    else:
+        cure = f"{near(text, vocabs)}, or give a file with one class per line, or the classes with commas between"
+        raise DataError(f"vocab {text!r}: {cure}")
+    return Vocab([o.strip() for o in names if o.strip()])
 
 # %% ../../nbs/data/18_reading.ipynb #fits
 FITS = ('error', 'crop', 'squash') # what becomes of a field that is not square
+
+# %% ../../nbs/data/18_reading.ipynb #c-missing
 MISSING = ('error', 'allow') # what becomes of a sample that lacks a channel
 
 # %% ../../nbs/data/18_reading.ipynb #reading-3
 @dataclass(frozen=True)
 class Reading:
     "How files become samples, and pixels become bytes; None is what nobody said"
-    channels:tuple[str, ...]|None=None # channels to read, in order; None: red, green, blue, yellow, or what the source has
+    channels:tuple[str, ...]|None=None # channels to read, in order; None: red, green, blue, yellow, or the source's own
     vocab:Vocab|None=None # what the label codes mean; None: the atlas's 28, or what the source has
     depth:str='16' # how many bits of 16-bit pictures are in use: 16, 14, 12, 10, 8, or stretch
     fit:str='error' # fields that are not square: error, crop (keep the middle) or squash
     missing:str='error' # a sample without one of its channels: error, or allow (it is black)
     pattern:str|None=None # for any folder: paths with named parts, such as "{plate}/{well}_{field}_{channel}.tif"
-    planes:dict[str, str]|None=None # with a pattern of one file a sample: the plane of each channel
+    planes:dict[str, str]|None=None # with a pattern of one file per sample: the plane of each channel
     names:dict[str, str]|None=None # with a pattern: what files call a channel -> its name
     table:str|None=None # for a folder of pictures: CSV with their ids and labels
     yellow:str|None=None # how a yellow HPAv18 JPEG is read: R, grey, RG or B; None: R
     groups:str|None=None # CSV Id,group of samples that must stay together; None: groups.csv in the folder, if there
     def __post_init__(self):
+        def put(name, value): object.__setattr__(self, name, value)        # frozen, but for this
         channels = self.channels.split(',') if isinstance(self.channels, str) else self.channels
-        if channels is not None: object.__setattr__(self, 'channels', tuple(o.strip() for o in channels))
-        if self.vocab is not None: object.__setattr__(self, 'vocab', text_vocab(self.vocab))
-        for o in ('planes', 'names'): object.__setattr__(self, o, text_pairs(getattr(self, o), o))
+        if channels is not None: put('channels', tuple(o.strip() for o in channels))
+        if self.vocab is not None: put('vocab', text_vocab(self.vocab))
+        for o in ('planes', 'names'): put(o, text_pairs(getattr(self, o), what=o))
         for o in ('table', 'groups'):
-            if getattr(self, o) is not None: object.__setattr__(self, o, str(getattr(self, o)))
-        object.__setattr__(self, 'depth', check_depth(str(self.depth)))
+            if getattr(self, o) is not None: put(o, str(getattr(self, o)))
+        put('depth', check_depth(str(self.depth)))
         _check_reading(self)
 
 # %% ../../nbs/data/18_reading.ipynb #c-check-reading
@@ -77,8 +92,10 @@ def _check_reading(r:Reading) -> None: # raises `DataError`
     "One value of these, for every option that has few"
     for what,known in dict(fit=FITS, missing=MISSING, yellow=tuple(RGB_PLANES)).items():
         value = getattr(r, what)
-        if value is not None and value not in known: raise DataError(f"{what} {value!r}: known are {', '.join(known)}")
-    if r.channels is not None and (not all(r.channels) or len(set(r.channels)) < len(r.channels)):
+        if value is not None and value not in known:
+            raise DataError(f"{what} {value!r}: known are {', '.join(known)}")
+    if r.channels is None: return
+    if not all(r.channels) or len(set(r.channels)) < len(r.channels):
         raise DataError(f"channels {few(r.channels)}: name one or more, each once")
 
 # %% ../../nbs/data/18_reading.ipynb #reading-said
@@ -112,7 +129,9 @@ def pixels(self:Reading) -> dict: # channels, depth, fit and missing
 def to_dict(self:Reading) -> dict: # what JSON and TOML can hold
     "A reading as a store, a bundle or a recipe writes it"
     v = self.vocab
-    return asdict(replace(self, vocab=None)) | dict(channels=self.channels and list(self.channels), vocab=v and dict(name=v.name, names=v.names, codes=v.codes))
+    channels = self.channels and list(self.channels)
+    vocab = v and dict(name=v.name, names=v.names, codes=v.codes)
+    return asdict(replace(self, vocab=None)) | dict(channels=channels, vocab=vocab)
 
 # %% ../../nbs/data/18_reading.ipynb #reading-from-dict
 @patch(cls_method=True)
@@ -122,9 +141,12 @@ def from_dict(cls:Reading,
     "A reading from what was written; raises `DataError` for options it does not know"
     known = [o.name for o in fields(Reading)]
     strange = [o for o in facts if o not in known]
-    if strange: raise DataError(f"this hpa_lib knows no way of reading called {few(strange)}: written by a newer one? update")
+    if strange:
+        cure = "written by a newer one? update"
+        raise DataError(f"this hpa_lib knows no way of reading called {few(strange)}: {cure}")
     vocab = facts.get('vocab')
-    return Reading(**dict(facts) | dict(vocab=Vocab(**vocab) if isinstance(vocab, Mapping) else vocab))
+    if isinstance(vocab, Mapping): vocab = Vocab(**vocab)
+    return Reading(**(dict(facts) | dict(vocab=vocab)))
 
 # %% ../../nbs/data/18_reading.ipynb #common-reading
 def common_reading(
@@ -133,6 +155,7 @@ def common_reading(
     "One reading for new pictures, from those of several sources"
     readings = list(readings)
     first = readings[0]
-    differing = [o.name for o in fields(Reading) if any(getattr(first, o.name) != getattr(r, o.name) for r in readings)]
-    unsaid = {o.name: o.default for o in fields(Reading)}
-    return replace(first, **{o: unsaid[o] for o in differing}), differing
+    def differs(name): return any(getattr(o, name) != getattr(first, name) for o in readings)
+    differing = [o for o in fields(Reading) if differs(o.name)]
+    unsaid = {o.name: o.default for o in differing}
+    return replace(first, **unsaid), list(unsaid)

@@ -8,9 +8,9 @@ __all__ = ['RGBY', 'IDENTITY', 'COLUMNS', 'EXTENSIONS', 'derive_groups', 'hpa_id
            'save_samples', 'load_samples']
 
 # %% ../../nbs/data/10_samples.ipynb #c-88d8df88
-from collections.abc import Iterable, Sequence
-from pathlib import Path
 import os
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -31,26 +31,47 @@ IDENTITY = ('antibody', 'plate', 'well', 'field', 'cell_line', 'twin')
 COLUMNS = ('id', 'labels', 'source', *IDENTITY, 'group', 'pixel_size', *RGBY, 'is_test')
 
 # %% ../../nbs/data/10_samples.ipynb #some
-def raise_all(problems, where):
+def raise_all(
+    problems:Iterable[str], # one sentence each
+    where:object, # the file, folder or table that they were met in
+) -> None: # nothing, where there is no problem
+    "Raise one `DataError` that lists all problems"
     problems = list(problems)
-    if problems: raise DataError(f"{where}: {len(problems)} problem{'s' * (len(problems) > 1)}\n" + '\n'.join(f'- {o}' for o in problems))
+    if not problems: return
+    count = f"{len(problems)} problem{'s' * (len(problems) > 1)}"
+    raise DataError(f"{where}: {count}\n" + '\n'.join(f'- {o}' for o in problems))
+
+# %% ../../nbs/data/10_samples.ipynb #c-repeated-ids
+def repeated_ids(
+    ids:pd.Series|pd.Index, # of the rows of a table
+) -> list[str]: # one sentence, or none
+    "The problem of ids that occur twice"
+    twice = ids[ids.duplicated()].unique()
+    return [f"ids that occur twice: {few(twice, show=str)}; keep one row of each"] if len(twice) else []
 
 # %% ../../nbs/data/10_samples.ipynb #derive-groups
 def derive_groups(
     samples:pd.DataFrame, # needs `id`; uses `group`, `antibody` and `twin` where present
-) -> list[str]: # one group name a row; rows tied by a twin share one
-    "Name for every sample the set it must not be parted from: given group, else antibody, else id, joined through twins"
+) -> list[str]: # one group name per row; rows tied by a twin share one
+    "Name the set a sample must not be parted from: given group, else antibody, else id, joined through twins"
+    # What a row says by itself
     key = samples.id.astype(object)
     for c in ('antibody', 'group'):
         if c in samples: key = samples[c].astype(object).where(samples[c].notna(), key)
     if 'twin' not in samples or samples.twin.isna().all(): return list(key)
+
+    # A graph of keys and twin names: a row ties its key to its twin, and to its own id where that is another's twin
     node, keys = pd.factorize(key)
     tie, ties = pd.factorize(samples.twin)                     # -1: no twin
     named = pd.Index(ties).get_indexer(samples.id)             # -1: no row names this one as its twin
-    rows, cols = np.concatenate([node, node]), np.concatenate([tie, named])
-    rows, cols = rows[cols >= 0], cols[cols >= 0] + len(keys)
+    rows = np.concatenate([node, node])
+    cols = np.concatenate([tie, named])
+    edge = cols >= 0
     n = len(keys) + len(ties)
-    _, part = connected_components(coo_array((np.ones(len(rows)), (rows, cols)), shape=(n, n)), directed=False)
+    graph = coo_array((np.ones(edge.sum()), (rows[edge], cols[edge] + len(keys))), shape=(n, n))
+
+    # Its connected components, each called by the first name in it
+    _, part = connected_components(graph, directed=False)
     return list(key.groupby(part[node]).transform('min'))
 
 # %% ../../nbs/data/10_samples.ipynb #hpa-identity
@@ -58,32 +79,50 @@ def hpa_identity(
     ids:Iterable[str], # sample ids, such as "10580_1610_C1_1"
 ) -> pd.DataFrame: # antibody, plate, well, field; missing where an id is no such name
     "Read antibody, plate, well and field from the public atlas's names"
-    s = pd.Series(list(ids), dtype=object).astype(str)
-    return s.str.extract(r'^(?P<antibody>\d+)_(?P<plate>(?:si)?\d+)_(?P<well>[A-P]\d{1,2})_(?P<field>\d+(?:_cr[0-9a-f]+)?)$')
+    parts = (
+        r'(?P<antibody>\d+)',
+        r'(?P<plate>(?:si)?\d+)',
+        r'(?P<well>[A-P]\d{1,2})',
+        r'(?P<field>\d+(?:_cr[0-9a-f]+)?)',
+    )
+    ids = pd.Series(list(ids), dtype=object).astype(str)
+    return ids.str.extract(f"^{'_'.join(parts)}$")
 
 # %% ../../nbs/data/10_samples.ipynb #texts
-def _texts(values, index):
-    values = [None if not isinstance(o, (list, tuple)) and pd.isna(o) else str(o) for o in values]
-    return pd.Series(values, index=index, dtype=pd.StringDtype(na_value=np.nan))
+def _texts(values:Iterable, index:pd.Index) -> pd.Series:
+    "Values as text, missing where nothing is known"
+    def text(o):
+        known = isinstance(o, (list, tuple)) or not pd.isna(o)
+        return str(o) if known else None
+    return pd.Series([text(o) for o in values], index=index, dtype=pd.StringDtype(na_value=np.nan))
 
-def _lists(values, index):
-    return pd.Series([list(o) if isinstance(o, (list, tuple, np.ndarray)) else None for o in values], index=index, dtype=object)
+def _lists(values:Iterable, index:pd.Index) -> pd.Series:
+    "Values as lists, None where they are none"
+    values = [list(o) if isinstance(o, (list, tuple, np.ndarray)) else None for o in values]
+    return pd.Series(values, index=index, dtype=object)
 
 # %% ../../nbs/data/10_samples.ipynb #tidy-samples
 def tidy_samples(
-    df:pd.DataFrame, # one row a sample; only `id` is needed
+    df:pd.DataFrame, # one row per sample; only `id` is needed
     channels:Sequence[str]=RGBY, # channels, in order
 ) -> pd.DataFrame: # the same rows, in the same order, as a samples table
     "Give a table the columns, order and types of a samples table, and derive its groups"
-    if 'id' not in df: raise DataError(f"no column 'id' among {few(df.columns, show=str)}: rename the column that holds the samples' names")
+    if 'id' not in df:
+        cure = "rename the column that holds the samples' names"
+        raise DataError(f"no column 'id' among {few(df.columns, show=str)}: {cure}")
     df = df.reset_index(drop=True)
-    names = ('id', 'labels', 'source', *IDENTITY, 'group', 'pixel_size', *channels, 'is_test')
+    names = ['id', 'labels', 'source', *IDENTITY, 'group', 'pixel_size', *channels, 'is_test']
     nothing = pd.Series([None] * len(df), index=df.index, dtype=object)
-    out = {c: _texts(df.get(c, nothing), df.index) for c in names if c not in ('labels', 'pixel_size', 'is_test')}
+
+    # Each column in its type
+    texts = [c for c in names if c not in ('labels', 'pixel_size', 'is_test')]
+    out = {c: _texts(df.get(c, nothing), df.index) for c in texts}
     out['labels'] = _lists(df.get('labels', nothing), df.index)
     out['pixel_size'] = pd.to_numeric(df.get('pixel_size', nothing)).astype(float)
     out['is_test'] = df.get('is_test', nothing).fillna(False).astype(bool)
-    out = pd.DataFrame(out)[list(names)]
+
+    # In order, with groups, and with what else there was at the end
+    out = pd.DataFrame(out)[names]
     out['group'] = _texts(derive_groups(out), df.index)
     return out.join(df[[c for c in df if c not in names]])
 
@@ -93,85 +132,155 @@ def sample_channels(
 ) -> tuple[str, ...]: # channels, in order
     "The channels of a samples table"
     cols = list(samples.columns)
-    if 'pixel_size' not in cols or 'is_test' not in cols: raise DataError(f"not a samples table, its columns are {few(cols, show=str)}: make one with `tidy_samples`")
+    if 'pixel_size' not in cols or 'is_test' not in cols:
+        cure = "make one with `tidy_samples`"
+        raise DataError(f"not a samples table, its columns are {few(cols, show=str)}: {cure}")
     return tuple(cols[cols.index('pixel_size') + 1:cols.index('is_test')])
 
 # %% ../../nbs/data/10_samples.ipynb #extensions
 EXTENSIONS = ('.png', '.jpg', '.jpeg', '.tif', '.tiff')
 
+# %% ../../nbs/data/10_samples.ipynb #c-is-picture
+def is_picture(
+    name:str, # of a file, without its folder
+) -> bool: # hidden files are none
+    "Does a file name look like a picture's?"
+    return name.lower().endswith(EXTENSIONS) and name[0] != '.'
+
 # %% ../../nbs/data/10_samples.ipynb #find-planes
 def find_planes(
     folder:str|Path, # where the pictures are; folders inside it are not searched
     channels:Sequence[str]=RGBY, # channels wanted, in order
-    planes:dict[str, str]|None=None, # for one picture a sample, `<Id>.<ext>`: the plane of each channel, such as {"red": "R"}
-) -> tuple[pd.DataFrame, list[str]]: # id x channel with paths (None where there is none); file names that fit no channel
+    planes:dict[str, str]|None=None, # for one picture per sample, `<Id>.<ext>`: plane of each channel, as {"red": "R"}
+) -> tuple[pd.DataFrame, list[str]]: # id x channel with paths, None where there is none; files that fit no channel
     "Sort the pictures of a folder into samples and channels, by their names"
-    folder, found, extra, twice = Path(folder), {}, [], []
-    if not folder.is_dir(): raise DataError(f"{folder}: no such folder of pictures; check the path, or unpack the archive there")
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise DataError(f"{folder}: no such folder of pictures; check the path, or unpack the archive there")
+
+    # Every picture goes to its sample
     known = {*RGBY, *channels}
-    for name in sorted(o for o in os.listdir(folder) if o.lower().endswith(EXTENSIONS) and o[0] != '.'):
-        stem, path = os.path.splitext(name)[0], os.path.join(folder, name)
+    found, extra, twice = {}, [], []
+    for name in sorted(o for o in os.listdir(folder) if is_picture(o)):
+        path = os.path.join(folder, name)
+        stem = os.path.splitext(name)[0]
         id, _, channel = stem.rpartition('_')
-        if planes: refs, id = {c: f'{path}#{planes[c]}' for c in channels}, stem
-        elif id and channel in known: refs = {channel: path}
-        else: extra.append(name); continue
+        if planes:
+            id = stem
+            refs = {c: f'{path}#{planes[c]}' for c in channels}
+        elif id and channel in known:
+            refs = {channel: path}
+        else:
+            extra.append(name)
+            continue
         row = found.setdefault(id, {})
-        twice += [f'{row[c]} and {p}' for c,p in refs.items() if c in row]
+        twice += [f'{row[c]} and {o}' for c,o in refs.items() if c in row]
         row.update(refs)
     if twice: raise DataError(f"{folder}: one channel in two files: {few(twice, show=str)}; keep one of them")
-    rows = {i: [r.get(c) for c in channels] for i,r in found.items()}
+
+    # A table of them
+    rows = {id: [refs.get(c) for c in channels] for id,refs in found.items()}
     return pd.DataFrame.from_dict(rows, orient='index', columns=list(channels), dtype=object), extra
 
 # %% ../../nbs/data/10_samples.ipynb #read-csv
-def read_columns(path, needs):
+def read_columns(
+    path:Path, # CSV, perhaps packed
+    needs:Sequence[str], # columns that it must have; the first of them holds ids
+) -> pd.DataFrame: # all its columns as text; that of the ids is called `id`
+    "Read a table; raises `DataError` where it is not there, cannot be read, or lacks a column"
     if not path.is_file(): raise DataError(f"{path}: no such file; a folder in Kaggle layout has one")
     try: df = pd.read_csv(path, dtype=str, keep_default_na=False, encoding='utf-8-sig')
-    except (ValueError, OSError) as e: raise DataError(f"{path}: not readable as a comma-separated table ({e}); save it as UTF-8 CSV") from e
+    except (ValueError, OSError) as e:
+        cure = "save it as UTF-8 CSV"
+        raise DataError(f"{path}: not readable as a comma-separated table ({e}); {cure}") from e
     lacking = [o for o in needs if o not in df]
     if lacking: raise DataError(f"{path}: no column {few(lacking)}, it has {few(df.columns)}; rename the columns")
     return df.rename(columns={needs[0]: 'id'})
 
 # %% ../../nbs/data/10_samples.ipynb #misfits
-def misfits(ids, planes, strays, missing, extra, folder):
-    "Problems between the rows of a table and the files of a folder, one sentence each"
-    gaps, ids = planes.reindex(ids).isna(), pd.Index(ids)
+def misfits(
+    ids:Sequence[str], # of the rows
+    planes:pd.DataFrame, # id x channel with paths, see `find_planes`
+    strays:list[str], # file names that fit no channel
+    missing:str, # "error", or "allow": a sample may lack some of its channels
+    extra:str, # "error", or "allow": there may be pictures without a row
+    folder:str|Path, # where the pictures are, for messages
+) -> Iterator[str]: # one sentence each
+    "Problems between the rows of a table and the files of a folder"
+    # Rows without pictures
+    ids = pd.Index(ids)
+    yield from repeated_ids(ids)
+    gaps = planes.reindex(ids).isna()
     gone = gaps.all(axis=1)
-    lost = [f'{folder}/{i}_{c}' for i,r in gaps[~gone & gaps.any(axis=1)].iterrows() for c in gaps if r[c]]
+    if gone.any():
+        cure = f"put their files into {folder}, or take the rows out"
+        yield f"rows without pictures: {few(gaps.index[gone], show=str)}; {cure}"
+    gappy = gaps[~gone & gaps.any(axis=1)]
+    lost = [f'{folder}/{id}_{c}' for id,row in gappy.iterrows() for c in gaps if row[c]]
+    if lost and missing == 'error':
+        cure = "add the files, or pass missing='allow'"
+        yield f"missing channels: {few(lost, show=str)} (as {' or '.join(EXTENSIONS)}); {cure}"
+
+    # Pictures without rows
+    if extra != 'error': return
     rowless = planes.index[~planes.index.isin(ids)]
-    if ids.has_duplicates: yield f"ids that stand twice: {few(ids[ids.duplicated()].unique(), show=str)}; keep one row of each"
-    if gone.any(): yield f"rows without pictures: {few(gaps.index[gone], show=str)}; put their files into {folder}, or take the rows out"
-    if lost and missing == 'error': yield f"missing channels: {few(lost, show=str)} (as {' or '.join(EXTENSIONS)}); add the files, or pass missing='allow'"
-    if len(rowless) and extra == 'error': yield f"pictures without a row: {few(rowless, show=str)} in {folder}; add rows, remove the files, or pass extra='allow'"
-    if strays and extra == 'error': yield f"pictures that name no channel: {few(strays, show=str)} in {folder}; remove them, or pass extra='allow'"
+    if len(rowless):
+        cure = "add rows, remove the files, or pass extra='allow'"
+        yield f"pictures without a row: {few(rowless, show=str)} in {folder}; {cure}"
+    if strays:
+        cure = "remove them, or pass extra='allow'"
+        yield f"pictures that name no channel: {few(strays, show=str)} in {folder}; {cure}"
 
 # %% ../../nbs/data/10_samples.ipynb #labels
-def parse_labels(df, column, vocab):
+def parse_labels(
+    df:pd.DataFrame, # a table with the column `id`
+    column:str, # its column with label text
+    vocab:Vocab, # what the labels mean
+) -> tuple[list, list[str]]: # labels per row, None where they are not readable; problems, one sentence each
     "Labels of each row, and the problems met"
-    read, bad = {}, {}
+    read, problems = {}, []
     for o in df[column].unique():
         try: read[o] = vocab.parse(o)
-        except DataError as e: bad[o] = e
-    return df[column].map(read.get).tolist(), [f"labels {o!r} of {few(df.id[df[column] == o], show=str)}: {e}; pass the right vocab, or correct them" for o,e in bad.items()]
+        except DataError as e:
+            ids = few(df.id[df[column] == o], show=str)
+            problems.append(f"labels {o!r} of {ids}: {e}; pass the right vocab, or correct them")
+    return df[column].map(read.get).tolist(), problems
+
+# %% ../../nbs/data/10_samples.ipynb #c-read-groups
+def read_groups(
+    path:Path, # CSV `Id,group`
+) -> pd.Series: # groups by id; missing where the table names none
+    "Groups from a side table"
+    table = read_columns(path, ['Id', 'group']).drop_duplicates('id').set_index('id')
+    return table.group.replace('', np.nan)
 
 # %% ../../nbs/data/10_samples.ipynb #beside
-def _beside(df, folder, part, groups):
-    "Add identity columns and groups from the files beside the table"
+def _beside(df:pd.DataFrame, folder:Path, part:str, groups:str|Path|bool|None) -> tuple[pd.DataFrame, list[str]]:
+    "Add identity columns and groups from the files beside the table; and the problems met"
+    # Identity
     if (folder/'atlas.csv').is_file():
         atlas = read_columns(folder/'atlas.csv', ['Id']).drop_duplicates('id').set_index('id')
-        df = df.assign(**{c: atlas[c].reindex(df.id).replace('', np.nan).to_numpy() for c in (*IDENTITY, 'pixel_size') if c in atlas})
+        known = [c for c in (*IDENTITY, 'pixel_size') if c in atlas]
+        df = df.assign(**{c: atlas[c].reindex(df.id).replace('', np.nan).to_numpy() for c in known})
     if 'antibody' not in df: df = df.join(hpa_identity(df.id))
+
+    # Groups
     path = Path(groups) if groups else folder/'groups.csv'
     if groups is False or (groups is None and not path.is_file()): return df, []
-    given = read_columns(path, ['Id', 'group']).drop_duplicates('id').set_index('id').group.replace('', np.nan).reindex(df.id)
-    lost = [] if part == 'test' else list(given.index[given.isna()])
-    return df.assign(group=given.to_numpy()), [f"{path} gives no group to {few(lost, show=str)}; add them, or pass groups=False"] * bool(lost)
+    given = read_groups(path).reindex(df.id)
+    lost = given.index[given.isna()] if part != 'test' else []
+    cure = "add them, or pass groups=False"
+    problems = [f"{path} gives no group to {few(lost, show=str)}; {cure}"] if len(lost) else []
+    return df.assign(group=given.to_numpy()), problems
 
 # %% ../../nbs/data/10_samples.ipynb #rows
-def _rows(folder, part, columns, sample='sample_submission.csv'):
-    "Ids (and label text) of a part: from its table, else from the sample submission"
-    if part != 'test': return read_columns(folder/f'{part}.csv', columns), folder/f'{part}.csv'
-    path = folder/sample
-    return (read_columns(path, columns[:1])[['id']], path) if path.is_file() else (None, folder/part)
+def _rows(folder:Path, part:str, columns:tuple[str, str], sample:str) -> tuple[pd.DataFrame|None, Path]:
+    "Ids (and label text) of a part, from its table, else from the sample submission; and where they stand"
+    if part != 'test':
+        table = folder/f'{part}.csv'
+        return read_columns(table, columns), table
+    if not (folder/sample).is_file(): return None, folder/part
+    return read_columns(folder/sample, columns[:1])[['id']], folder/sample
 
 # %% ../../nbs/data/10_samples.ipynb #kaggle-samples-2
 def kaggle_samples(
@@ -183,26 +292,38 @@ def kaggle_samples(
     missing:str='error', # "allow": a sample may lack some of its channels
     extra:str='error', # "allow": there may be pictures without a row
     columns:tuple[str, str]=('Id', 'Target'), # columns of the table with the ids and with the labels
-    planes:dict[str, str]|None=None, # one picture a sample: the plane of each channel, see `find_planes`
+    planes:dict[str, str]|None=None, # one picture per sample: the plane of each channel, see `find_planes`
     source:str|None=None, # goes into the column of that name; None: the folder's name
     sample:str='sample_submission.csv', # file in the folder that lists the test rows
 ) -> pd.DataFrame: # a samples table
     "Read a folder in Kaggle layout; raises `DataError` with all that does not fit"
-    folder, vocab = Path(folder), None if vocab is None else get_vocab(vocab)
+    folder = Path(folder)
+    if vocab is not None: vocab = get_vocab(vocab)
     for o in (missing, extra):
-        if o not in ('error', 'allow'): raise DataError(f"{o!r} is no way to treat misfits: use 'error' or 'allow'")
-    table, where = _rows(folder, part, columns, sample)
+        if o not in ('error', 'allow'):
+            raise DataError(f"{o!r} is no way to treat misfits: use 'error' or 'allow'")
+
+    # Rows and pictures
+    df, where = _rows(folder, part, columns, sample)
     files, strays = find_planes(folder/part, channels, planes)
-    df = pd.DataFrame(dict(id=files.index)) if table is None else table
-    if not len(df): raise DataError(f"{where}: no samples in it; pictures are named <Id>_<channel>{EXTENSIONS[0]}, channels are {', '.join(channels)}")
+    if df is None: df = pd.DataFrame(dict(id=files.index))
+    if not len(df):
+        names = f"<Id>_<channel>{EXTENSIONS[0]}, channels are {', '.join(channels)}"
+        raise DataError(f"{where}: no samples in it; pictures are named {names}")
     problems = list(misfits(df.id, files, strays, missing, extra, folder/part))
+
+    # What is known of them
     if part != 'test' and vocab is not None:
         df['labels'], bad = parse_labels(df, columns[1], vocab)
         problems += bad
     df, bad = _beside(df, folder, part, groups)
     raise_all(problems + bad, where)
-    df = df.assign(**files.reindex(df.id).reset_index(drop=True), source=source or folder.resolve().name, is_test=part == 'test')
-    return tidy_samples(df, channels)[lambda o: [c for c in o if c != columns[1]]]
+
+    # One table
+    files = files.reindex(df.id).reset_index(drop=True)
+    df = df.assign(**files, source=source or folder.resolve().name, is_test=part == 'test')
+    out = tidy_samples(df, channels)
+    return out[[c for c in out if c != columns[1]]]
 
 # %% ../../nbs/data/10_samples.ipynb #folder-samples
 def folder_samples(
@@ -210,15 +331,18 @@ def folder_samples(
     channels:Sequence[str]=RGBY, # channels wanted, in order
     missing:str='error', # "allow": a sample may lack some of its channels
     extra:str='error', # "allow": there may be pictures that name no channel
-    planes:dict[str, str]|None=None, # one picture a sample: the plane of each channel, see `find_planes`
+    planes:dict[str, str]|None=None, # one picture per sample: the plane of each channel, see `find_planes`
     source:str|None=None, # goes into the column of that name; None: the folder's name
 ) -> pd.DataFrame: # a samples table; labels are None
     "Make every `<Id>_<channel>.<ext>` of a folder a sample; raises `DataError` for gaps and for an empty folder"
     files, strays = find_planes(folder, channels, planes)
-    if not len(files): raise DataError(f"{folder}: no pictures in it named <Id>_<channel> with {' or '.join(EXTENSIONS)}; channels are {', '.join(channels)}")
+    if not len(files):
+        names = f"<Id>_<channel> with {' or '.join(EXTENSIONS)}"
+        raise DataError(f"{folder}: no pictures in it named {names}; channels are {', '.join(channels)}")
     raise_all(misfits(files.index, files, strays, missing, extra, folder), folder)
-    files = files.rename_axis('id').reset_index()
-    return tidy_samples(_beside(files.assign(source=source or Path(folder).resolve().name), Path(folder), 'test', False)[0], channels)
+    df = files.rename_axis('id').reset_index().assign(source=source or Path(folder).resolve().name)
+    df, _ = _beside(df, Path(folder), part='test', groups=False)
+    return tidy_samples(df, channels)
 
 # %% ../../nbs/data/10_samples.ipynb #read-samples
 @delegates(kaggle_samples)
@@ -228,9 +352,10 @@ def read_samples(
     vocab:str|Sequence[str]|Vocab|None=HPA28, # for Kaggle layout: what the labels mean; None: labels are not asked for
     **kwargs, # passed to `kaggle_samples` or to `folder_samples`
 ) -> pd.DataFrame: # a samples table
-    "Read a folder by `kaggle_samples` where it holds `train.csv` or `train/` or another part is asked for, else by `folder_samples`"
+    "`kaggle_samples` where there is `train.csv` or `train/`, or another part is asked for; else `folder_samples`"
     folder = Path(folder)
-    if part != 'train' or (folder/'train.csv').is_file() or (folder/'train').is_dir(): return kaggle_samples(folder, part, vocab, **kwargs)
+    in_kaggle_layout = (folder/'train.csv').is_file() or (folder/'train').is_dir()
+    if part != 'train' or in_kaggle_layout: return kaggle_samples(folder, part, vocab, **kwargs)
     return folder_samples(folder, **kwargs)
 
 # %% ../../nbs/data/10_samples.ipynb #join-samples
@@ -239,26 +364,46 @@ def join_samples(
 ) -> pd.DataFrame: # all their rows, in order
     "Put samples tables of several sources under one another; raises `DataError` for an id in two of them"
     channels = {sample_channels(o) for o in tables}
-    if len(channels) != 1: raise DataError(f"tables to join have {len(channels)} different sets of channels: {few(channels, show=str)}; read them with the same channels")
+    if len(channels) != 1:
+        sets = f"{len(channels)} different sets of channels: {few(channels, show=str)}"
+        raise DataError(f"tables to join have {sets}; read them with the same channels")
     df = pd.concat(tables, ignore_index=True)
-    if df.id.duplicated().any(): raise DataError(f"ids in more than one table: {few(df.id[df.id.duplicated()], show=str)}; give one source's ids a prefix")
+    twice = df.id[df.id.duplicated()]
+    if len(twice):
+        cure = "give one source's ids a prefix"
+        raise DataError(f"ids in more than one table: {few(twice, show=str)}; {cure}")
     return tidy_samples(df, channels.pop())
 
 # %% ../../nbs/data/10_samples.ipynb #faults
-def _faults(df, vocab, channels):
+def _faults(df:pd.DataFrame, vocab:Vocab, channels:Sequence[str]) -> Iterator[str]:
     "What is wrong with a samples table, one sentence each"
-    refs, ids = df[list(channels)], df.id
-    if not df.index.equals(pd.RangeIndex(len(df))): yield "the index is not 0, 1, 2, ...; use `reset_index(drop=True)`"
-    if ids.isna().any() or (ids == '').any(): yield f"rows without an id: {few(df.index[ids.isna() | (ids == '')], show=str)}; every sample needs a name"
-    if ids.duplicated().any(): yield f"ids that stand twice: {few(ids[ids.duplicated()].unique(), show=str)}; keep one row of each"
-    kind = [isinstance(o, list) or o is None for o in df.labels]
-    if not all(kind): yield f"labels that are neither a list nor None: {few(ids[np.invert(kind)], show=str)}; use `vocab.parse`"
-    strange = {i: o for i,ls in zip(ids, df.labels) if isinstance(ls, list) for o in ls if o not in vocab}
-    if strange: yield f"labels that are not in the vocabulary: {few((f'{o!r} of {i}' for i,o in strange.items()), show=str)}; pass the right vocab"
-    blank = refs.isna().all(axis=1) if len(channels) else pd.Series(True, df.index)
+    # Index and ids
+    ids = df.id
+    if not df.index.equals(pd.RangeIndex(len(df))):
+        yield "the index is not 0, 1, 2, ...; use `reset_index(drop=True)`"
+    nameless = ids.isna() | (ids == '')
+    if nameless.any(): yield f"rows without an id: {few(df.index[nameless], show=str)}; every sample needs a name"
+    yield from repeated_ids(ids)
+
+    # Labels
+    readable = np.array([isinstance(o, list) or o is None for o in df.labels])
+    if not readable.all():
+        yield f"labels that are neither a list nor None: {few(ids[~readable], show=str)}; use `vocab.parse`"
+    strange = {}
+    for id,labels in zip(ids, df.labels):
+        if isinstance(labels, list): strange |= {id: o for o in labels if o not in vocab}
+    if strange:
+        named = few((f'{o!r} of {id}' for id,o in strange.items()), show=str)
+        yield f"labels that are not in the vocabulary: {named}; pass the right vocab"
+
+    # Pictures, groups, pixel sizes
+    blank = df[list(channels)].isna().all(axis=1) if len(channels) else pd.Series(True, df.index)
     if blank.any(): yield f"rows without any picture: {few(ids[blank], show=str)}; take them out"
     if df.group.isna().any(): yield f"rows without a group: {few(ids[df.group.isna()], show=str)}; use `tidy_samples`"
-    if (df.pixel_size <= 0).any(): yield f"pixel sizes that are not above 0: {few(ids[df.pixel_size <= 0], show=str)}; give micrometres, or leave them out"
+    wrong = df.pixel_size <= 0
+    if wrong.any():
+        cure = "give micrometres, or leave them out"
+        yield f"pixel sizes that are not above 0: {few(ids[wrong], show=str)}; {cure}"
 
 # %% ../../nbs/data/10_samples.ipynb #check-samples
 def check_samples(
@@ -282,7 +427,9 @@ def save_samples(
     path = Path(path)
     try:
         with writing(path) as part: df.to_parquet(part, index=False)
-    except OSError as e: raise DataError(f"{path}: cannot be written ({e.strerror or e}); choose a file in a folder that exists and that you may write to") from e
+    except OSError as e:
+        cure = "choose a file in a folder that exists and that you may write to"
+        raise DataError(f"{path}: cannot be written ({e.strerror or e}); {cure}") from e
     return path
 
 # %% ../../nbs/data/10_samples.ipynb #load-samples
@@ -293,5 +440,6 @@ def load_samples(
     path = Path(path)
     if not path.is_file(): raise DataError(f"{path}: no such file; `save_samples` writes one")
     try: df = pd.read_parquet(path)
-    except (ValueError, OSError) as e: raise DataError(f"{path}: not a readable Parquet table ({e}); make it again") from e
+    except (ValueError, OSError) as e:
+        raise DataError(f"{path}: not a readable Parquet table ({e}); make it again") from e
     return tidy_samples(df, sample_channels(df))

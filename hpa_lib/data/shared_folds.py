@@ -21,7 +21,8 @@ def leave_out(
     "One fold for each value of a column; antibodies stand in several of them, see `purge`"
     rows = labelled_rows(samples, column)
     fold, names = pd.factorize(row_identity(rows, column), sort=True)
-    if not 2 <= len(names) <= 127: raise DataError(f"{column} has {len(names)} values, {few(names)}: folds can be made for 2 to 127")
+    if not 2 <= len(names) <= 127:
+        raise DataError(f"{column} has {len(names)} values, {few(names)}: folds can be made for 2 to 127")
     return folds_table(rows.id, fold, unit=column)
 
 # %% ../../nbs/data/27_shared_folds.ipynb #purge
@@ -33,24 +34,49 @@ def purge(
 ) -> pd.DataFrame: # folds table with fold k and fold -1 only
     "Fold `k` with every training row unused that shares its `by` with a row held out"
     rows = join_folds(samples, folds, by)
-    key, mine = row_identity(rows, by), rows.fold.eq(k)
+    key = row_identity(rows, by)
+
+    # Held out to be used
+    mine = rows.fold.eq(k)
     valid = mine & rows.valid
+    if not valid.any():
+        raise DataError(f"fold {k} holds no rows out to be scored: folds that do are {few(fold_numbers(folds))}")
     thresh = mine & rows.thresh & ~key.isin(key[valid].dropna())
-    if not valid.any(): raise DataError(f"fold {k} holds no rows out to be scored: folds that do are {few(fold_numbers(folds))}")
+
+    # Does not train: the fold itself, and what shares with it
     gone = mine | key.isin(key[valid | thresh].dropna())
-    if gone.all(): raise DataError(f"every training row shares its {by} with a row of fold {k}: nothing would be left to train on; hold less out")
-    return folds_table(rows.id, np.where(gone, k, -1), valid.to_numpy(), thresh.to_numpy(), by)
+    if gone.all():
+        cure = "nothing would be left to train on; hold less out"
+        raise DataError(f"every training row shares its {by} with a row of fold {k}: {cure}")
+    fold = np.where(gone, k, -1)
+    return folds_table(rows.id, fold, valid=valid.to_numpy(), thresh=thresh.to_numpy(), unit=by)
 
 # %% ../../nbs/data/27_shared_folds.ipynb #c-2cda5694
 def _units(rows:pd.DataFrame, unit:str, by:str) -> pd.Series:
     "What must stay together in a closed set: the unit, joined through twins"
     if unit not in ('well', 'id'): raise DataError(f"unit={unit!r}: hold out a 'well', or single pictures by 'id'")
     known = rows[by].notna()
-    if unit not in rows or not known.any(): raise DataError(f"no {by if unit in rows else unit} is known: a closed set needs both; read them with `hpa_identity`, or take unit='id'")
+    if unit not in rows or not known.any():
+        cure = "a closed set needs both; read them with `hpa_identity`, or take unit='id'"
+        raise DataError(f"no {by if unit in rows else unit} is known: {cure}")
     own = row_identity(rows, unit)
-    if own[known].isna().any(): raise DataError(f"sample {few(rows.id[known & own.isna()])} has no {unit}: fill it in, or take unit='id'")
-    tied = rows[['id']].assign(group=own.where(known), **({'twin': rows.twin} if 'twin' in rows else {}))
+    lost = rows.id[known & own.isna()]
+    if len(lost): raise DataError(f"sample {few(lost)} has no {unit}: fill it in, or take unit='id'")
+    tied = rows[['id']].assign(group=own.where(known))
+    if 'twin' in rows: tied['twin'] = rows.twin
     return pd.Series(derive_groups(tied), index=rows.index)
+
+def _drawn(holds:pd.Series, share:float, seed:int) -> set: # units held out
+    "Units at random, as long as none of the classes in them has given its share; `holds` has the classes of each unit"
+    number = holds.explode().value_counts()
+    room = np.maximum(1, (share*number).round()).clip(upper=number - 1).to_dict()
+    units = holds.index[holds.str.len() > 0].to_numpy(object)
+    out = set()
+    for unit in np.random.default_rng(seed).permutation(units):
+        if min(room[o] for o in holds[unit]) < 1: continue
+        out.add(unit)
+        for o in holds[unit]: room[o] -= 1
+    return out
 
 # %% ../../nbs/data/27_shared_folds.ipynb #closed-folds
 def closed_folds(
@@ -64,14 +90,15 @@ def closed_folds(
     if not 0 < share < 1: raise DataError(f"share={share}: hold out more than 0 and less than 1 of an antibody")
     rows = labelled_rows(samples, 'id')
     if by not in rows: raise DataError(f"the samples table has no column {by!r}: add it, or name another")
+
+    # Units to hold out
     units = _units(rows, unit, by)
     holds = rows[by].groupby(units).unique().map(lambda o: [a for a in o if not pd.isna(a)])
-    number = holds.explode().value_counts()
-    room = np.maximum(1, (share*number).round()).clip(upper=number - 1).to_dict()
-    out = set()
-    for u in np.random.default_rng(seed).permutation(holds.index[holds.str.len() > 0].to_numpy(object)):
-        if min(room[a] for a in holds[u]) >= 1:
-            out.add(u)
-            for a in holds[u]: room[a] -= 1
-    if not out: raise DataError(f"no {by} has two {unit}s to divide: " + ("take unit='id'" if unit == 'well' else "a closed set needs two pictures of one"))
-    return folds_table(rows.id, np.where(units.isin(out), 0, -1), (units.isin(out) & rows[by].notna()).to_numpy(), unit=unit)
+    out = _drawn(holds, share, seed)
+    if not out:
+        cure = "take unit='id'" if unit == 'well' else "a closed set needs two pictures of one"
+        raise DataError(f"no {by} has two {unit}s to divide: {cure}")
+
+    # Rows of them; those of an unknown class are not scored
+    held = units.isin(out)
+    return folds_table(rows.id, np.where(held, 0, -1), valid=(held & rows[by].notna()).to_numpy(), unit=unit)

@@ -10,7 +10,7 @@ __all__ = ['KINDS', 'LABEL_COLUMNS', 'table_samples', 'hpav18_samples', 'z2g_sam
 # %% ../../nbs/data/23_sources.ipynb #c-fdd0b498
 import os
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -24,8 +24,8 @@ from .images import RGB_PLANES, ImageError, pixel_size, split_ref
 from .labels import HPA28, Z2G10, Vocab, get_vocab
 from .reading import Reading
 from hpa_lib.data.samples import (
-    EXTENSIONS, IDENTITY, RGBY, find_planes, hpa_identity, join_samples, kaggle_samples, load_samples, misfits,
-    parse_labels, raise_all, read_columns, read_samples, sample_channels, tidy_samples,
+    IDENTITY, RGBY, find_planes, hpa_identity, is_picture, join_samples, kaggle_samples, load_samples, misfits,
+    parse_labels, raise_all, read_columns, read_groups, read_samples, repeated_ids, sample_channels, tidy_samples,
 )
 from .store import Store
 
@@ -36,19 +36,30 @@ def table_samples(
     columns:tuple[str, str]=('Id', 'Target'), # columns with ids and labels
     cell_line:str|None=None, # column with the cell line; None: there is none
     source:str|None=None, # goes into the column of that name; None: the file's name
-    is_test:bool=False, # the labels are place holders: the rows are to be predicted
+    is_test:bool=False, # the labels are placeholders: the rows are to be predicted
     channels:Sequence[str]=RGBY, # channels of the table
 ) -> pd.DataFrame: # a samples table; the channels are empty
-    "Read ids and labels; raises `DataError` for ids that stand twice and for labels that are not in the vocabulary"
+    "Read ids and labels; raises `DataError` for ids that occur twice and for labels that are not in the vocabulary"
     path = Path(path)
     df = read_columns(path, columns + ((cell_line,) if cell_line else ()))
-    labels, problems = (None, []) if is_test else parse_labels(df, columns[1], get_vocab(vocab))
-    if df.id.duplicated().any(): problems.insert(0, f"ids that stand twice: {few(df.id[df.id.duplicated()].unique(), show=str)}; keep one row of each")
-    if (df.id == '').any(): problems.insert(0, f"rows without an id: {few(df.index[df.id == ''] + 2, show=str)} (lines of the file); every sample needs a name")
+
+    # What does not fit
+    problems = []
+    nameless = df.id == ''
+    if nameless.any():
+        lines = few(df.index[nameless] + 2, show=str)
+        problems.append(f"rows without an id: {lines} (lines of the file); every sample needs a name")
+    problems += repeated_ids(df.id)
+    labels, bad = (None, []) if is_test else parse_labels(df, columns[1], get_vocab(vocab))
+    problems += bad
     if not len(df): problems.append("no samples in it; it has only a header")
     raise_all(problems, path)
-    known = dict(labels=labels, source=source or path.name.split('.')[0], is_test=is_test) | ({'cell_line': df[cell_line].replace('', np.nan)} if cell_line else {})
-    return tidy_samples(df[['id']].join(hpa_identity(df.id)).assign(**known), channels)
+
+    # What is known
+    out = df[['id']].join(hpa_identity(df.id))
+    out = out.assign(labels=labels, source=source or path.name.split('.')[0], is_test=is_test)
+    if cell_line: out['cell_line'] = df[cell_line].replace('', np.nan)
+    return tidy_samples(out, channels)
 
 # %% ../../nbs/data/23_sources.ipynb #hpav18-samples
 def hpav18_samples(
@@ -64,14 +75,31 @@ def hpav18_samples(
     source:str='hpav18', # goes into the column of that name
 ) -> pd.DataFrame: # a samples table with antibody, plate, well, field and cell line
     "Read the public atlas; raises `DataError` with all that does not fit"
-    if yellow not in RGB_PLANES: raise DataError(f"yellow {yellow!r} is no way to read a colour picture; known are {', '.join(RGB_PLANES)}")
-    df = table_samples(table, vocab, columns, cell_line, source, channels=channels)
+    if yellow not in RGB_PLANES:
+        known = ', '.join(RGB_PLANES)
+        raise DataError(f"yellow {yellow!r} is no way to read a colour picture; known are {known}")
+
+    # Rows and pictures
+    df = table_samples(table, vocab, columns, cell_line=cell_line, source=source, channels=channels)
     files, strays = find_planes(folder, channels)
     problems = list(misfits(df.id, files, strays, missing, extra, folder))
-    if df.antibody.isna().any(): problems.append(f"ids that are no <antibody>_<plate>_<well>_<field>: {few(df.id[df.antibody.isna()], show=str)}; read them with kaggle_samples or csv_samples")
+    foreign = df.id[df.antibody.isna()]
+    if len(foreign):
+        cure = "read them with kaggle_samples or csv_samples"
+        problems.append(f"ids that are no <antibody>_<plate>_<well>_<field>: {few(foreign, show=str)}; {cure}")
     raise_all(problems, table)
-    if 'yellow' in files: files['yellow'] = [f'{o}#{yellow}' if o and o.lower().endswith(('.jpg', '.jpeg')) else o for o in files.yellow]
+
+    # Which plane of a yellow JPEG
+    def plane(path):
+        in_colour = path and path.lower().endswith(('.jpg', '.jpeg'))
+        return f'{path}#{yellow}' if in_colour else path
+    if 'yellow' in files: files['yellow'] = [plane(o) for o in files.yellow]
     return tidy_samples(df.assign(**files.reindex(df.id).reset_index(drop=True)), channels)
+
+# %% ../../nbs/data/23_sources.ipynb #c-z2g-layout
+_Z2G_LAYOUT = dict( # how that contest differs from Kaggle's layout
+    columns=('Image', 'Label'), groups=False, source='z2g', sample='submission.csv',
+)
 
 # %% ../../nbs/data/23_sources.ipynb #z2g-samples
 def z2g_samples(
@@ -81,36 +109,65 @@ def z2g_samples(
     extra:str='error', # "allow": there may be pictures without a row
 ) -> pd.DataFrame: # a samples table with the channels red, green, blue
     "Read the ten-class contest of RGB pictures"
-    rgb = dict(zip(RGBY, 'RGB'))
-    return kaggle_samples(folder, part, 'z2g10', tuple(rgb), False, missing, extra, ('Image', 'Label'), rgb, 'z2g', sample='submission.csv')
+    planes = dict(zip(RGBY, 'RGB'))
+    return kaggle_samples(
+        folder, part, vocab=Z2G10, channels=tuple(planes), missing=missing, extra=extra, planes=planes, **_Z2G_LAYOUT,
+    )
 
 # %% ../../nbs/data/23_sources.ipynb #c-8ed7f9a7
-def _regex(pattern):
-    "A pattern with named parts as a regular expression for paths with forward slashes"
+def _regex(pattern:str) -> tuple[str, list[str]]:
+    "A pattern as a regular expression for paths with forward slashes, and the names of its parts"
+    # Are the names known, and do they tell samples apart?
     names = re.findall(r'{(\w*)}', pattern)
     strange = [o for o in names if o not in ('id', 'channel', '_', *IDENTITY)]
-    if strange: raise DataError(f"pattern {pattern!r}: {few(strange, show=str)} is no part of a sample's name; known are id, channel, {', '.join(IDENTITY)} and _")
+    if strange:
+        known = f"known are id, channel, {', '.join(IDENTITY)} and _"
+        raise DataError(f"pattern {pattern!r}: {few(strange, show=str)} is no part of a sample's name; {known}")
     twice = {o for o in names if o != '_' and names.count(o) > 1}
-    if twice: raise DataError(f"pattern {pattern!r}: {few(sorted(twice), show=str)} stands in it twice")
-    if not set(names) - {'channel', '_'}: raise DataError(f"pattern {pattern!r}: names no part that tells samples apart; use {{id}}, or identity columns")
-    parts = re.split(r'{(\w*)}', pattern)
-    return ''.join(re.escape(o) if k % 2 == 0 else '[^/]+?' if o == '_' else f'(?P<{o}>[^/]+?)' for k,o in enumerate(parts)), names
+    if twice: raise DataError(f"pattern {pattern!r}: {few(sorted(twice), show=str)} occurs in it twice")
+    if not set(names) - {'channel', '_'}:
+        cure = "use {id}, or identity columns"
+        raise DataError(f"pattern {pattern!r}: names no part that tells samples apart; {cure}")
+
+    # Texts and names by turns
+    regex = ''
+    for k,o in enumerate(re.split(r'{(\w*)}', pattern)):
+        if k % 2 == 0: regex += re.escape(o)
+        elif o == '_': regex += '[^/]+?'
+        else: regex += f'(?P<{o}>[^/]+?)'
+    return regex, names
 
 # %% ../../nbs/data/23_sources.ipynb #c-ebfd172c
-def _matched(folder, pattern, channels, names, planes):
-    "Parts and references of every sample of a folder, by its pattern; and files that do not fit"
+def _matched(
+    folder:Path, # searched with all folders inside
+    pattern:str, # path with named parts
+    channels:Sequence[str], # channels wanted
+    names:Mapping[str, str], # what files call a channel -> its name
+    planes:Mapping[str, str|int]|None, # for one file per sample: plane of each channel
+) -> tuple[dict[str, dict], list[str]]: # id -> parts and references; paths that do not fit
+    "The samples of a folder, by its pattern"
     regex, words = _regex(pattern)
     rows, strays, twice = {}, [], []
-    for path in sorted(o for o in folder.rglob('*') if o.name.lower().endswith(EXTENSIONS) and o.name[0] != '.'):
-        found = re.fullmatch(regex, path.relative_to(folder).as_posix())
+    for path in sorted(o for o in folder.rglob('*') if is_picture(o.name)):
+        # What does its path say?
+        name = path.relative_to(folder).as_posix()
+        found = re.fullmatch(regex, name)
         parts = found.groupdict() if found else {}
-        channel = names.get(parts.get('channel'), parts.pop('channel', None))
-        if not found or (not planes and channel not in channels): strays.append(path.relative_to(folder).as_posix()); continue
-        row = rows.setdefault(parts.get('id') or '_'.join(parts[o] for o in words if o in parts), dict(parts))
+        channel = parts.pop('channel', None)
+        channel = names.get(channel, channel)
+        if not found or not (planes or channel in channels):
+            strays.append(name)
+            continue
+
+        # The row it belongs to
+        id = parts.get('id') or '_'.join(parts[o] for o in words if o in parts)
+        row = rows.setdefault(id, dict(parts))
         refs = {c: f'{path}#{planes[c]}' for c in channels} if planes else {channel: str(path)}
         twice += [f'{row[c]} and {o}' for c,o in refs.items() if c in row]
         row.update(refs)
-    if twice: raise DataError(f"{folder}: one channel in two files: {few(twice, show=str)}; name a part more in the pattern, or keep one of them")
+    if twice:
+        cure = "name a part more in the pattern, or keep one of them"
+        raise DataError(f"{folder}: one channel in two files: {few(twice, show=str)}; {cure}")
     return rows, strays
 
 # %% ../../nbs/data/23_sources.ipynb #pattern-samples
@@ -119,7 +176,7 @@ def pattern_samples(
     pattern:str, # path within the folder with named parts, such as "{plate}/{well}_{field}_{channel}.tif"
     channels:Sequence[str]=RGBY, # channels wanted, in order
     names:Mapping[str, str]|None=None, # what files call a channel -> its name, such as {"ch00": "blue"}
-    planes:Mapping[str, str|int]|None=None, # for one file a sample: plane of each channel, such as {"green": "GFP"}
+    planes:Mapping[str, str|int]|None=None, # for one file per sample: plane of each channel, such as {"green": "GFP"}
     missing:str='error', # "allow": a sample may lack some of its channels
     extra:str='error', # "allow": there may be pictures that do not fit the pattern
     source:str|None=None, # goes into the column of that name; None: the folder's name
@@ -127,12 +184,23 @@ def pattern_samples(
     "Read any folder by a pattern of its paths; raises `DataError` for gaps and for an empty folder"
     folder = Path(folder)
     if not folder.is_dir(): raise DataError(f"{folder}: no such folder of pictures; check the path")
-    if ('{channel}' in pattern) == bool(planes): raise DataError(f"pattern {pattern!r}: say either {{channel}} in it (one file a channel), or planes= (one file a sample)")
-    if planes and set(channels) - set(planes): raise DataError(f"planes: none for {few(sorted(set(channels) - set(planes)), show=str)}; give a plane for each channel")
+
+    # One file per channel, or one per sample
+    if ('{channel}' in pattern) == bool(planes):
+        cure = "say either {channel} in it (one file per channel), or planes= (one file per sample)"
+        raise DataError(f"pattern {pattern!r}: {cure}")
+    lacking = set(channels) - set(planes) if planes else ()
+    if lacking:
+        raise DataError(f"planes: none for {few(sorted(lacking), show=str)}; give a plane for each channel")
+
+    # Samples and their files
     rows, strays = _matched(folder, pattern, channels, names or {}, planes)
-    if not rows: raise DataError(f"{folder}: no picture in it fits {pattern!r}; there are {few(strays, show=str) or 'no pictures at all'}")
+    if not rows:
+        there = few(strays, show=str) or 'no pictures at all'
+        raise DataError(f"{folder}: no picture in it fits {pattern!r}; there are {there}")
     df = pd.DataFrame.from_dict(rows, orient='index').drop(columns='id', errors='ignore').rename_axis('id')
-    files = df.reindex(columns=list(channels)).astype(object).where(lambda o: o.notna(), None)
+    files = df.reindex(columns=list(channels)).astype(object)
+    files = files.where(files.notna(), None)
     raise_all(misfits(files.index, files, strays, missing, extra, folder), folder)
     df = df.assign(**files, source=source or folder.resolve().name).reset_index()
     return add_pixel_size(tidy_samples(df, channels))
@@ -141,19 +209,25 @@ def pattern_samples(
 def add_pixel_size(
     samples:pd.DataFrame, # a samples table
 ) -> pd.DataFrame: # the same rows; `pixel_size` filled where it was missing and an OME-TIFF tells it
-    "Ask each sample's first TIFF how large its pixels are; files that cannot be read are left to `pack`, which reports them"
-    chans = list(sample_channels(samples))
-    first = samples[chans].bfill(axis=1).iloc[:, 0] if chans else pd.Series(None, samples.index)
-    ask = samples.pixel_size.isna() & first.fillna('').map(lambda o: split_ref(o)[0].lower().endswith(('.tif', '.tiff')) if o else False).astype(bool)
+    "Ask each sample's first TIFF for its pixel size; files that cannot be read are left to `pack`, which reports them"
+    def is_tiff(ref): return split_ref(ref)[0].lower().endswith(('.tif', '.tiff')) if ref else False
     def size(ref):
         try: return pixel_size(ref)
         except ImageError: return None
+
+    # The first picture of each sample
+    channels = list(sample_channels(samples))
+    first = samples[channels].bfill(axis=1).iloc[:, 0] if channels else pd.Series(None, samples.index)
+
+    # Ask where it is a TIFF and nothing is known
+    ask = samples.pixel_size.isna() & first.fillna('').map(is_tiff).astype(bool)
     with ThreadPoolExecutor(8) as pool: found = list(pool.map(size, first[ask]))
-    return samples.assign(pixel_size=samples.pixel_size.mask(ask, pd.Series(found, samples.index[ask], dtype=float)))
+    found = pd.Series(found, samples.index[ask], dtype=float)
+    return samples.assign(pixel_size=samples.pixel_size.mask(ask, found))
 
 # %% ../../nbs/data/23_sources.ipynb #csv-samples
 def csv_samples(
-    path:str|Path, # CSV with a column `id`, one a channel, and perhaps labels, identity columns, group, pixel_size, source, is_test
+    path:str|Path, # CSV with a column `id`, one per channel, and perhaps other columns of a samples table
     vocab:str|Sequence[str]|Vocab=HPA28, # what the labels mean
     channels:Sequence[str]=RGBY, # channels wanted, in order
     missing:str='error', # "allow": a channel may be empty
@@ -161,31 +235,48 @@ def csv_samples(
     "Read a table of references; raises `DataError` with all that does not fit"
     path = Path(path)
     df = read_columns(path, ['id', *channels]).replace('', np.nan)
-    problems = [f"ids that stand twice: {few(df.id[df.id.duplicated()].unique(), show=str)}; keep one row of each"] if df.id.duplicated().any() else []
-    gaps = [f'{c} of {i}' for c in channels for i in df.id[df[c].isna()]]
-    if gaps and missing == 'error': problems.append(f"missing channels: {few(gaps, show=str)}; add the references, or pass missing='allow'")
-    for c in channels: df[c] = [None if o != o else o if os.path.isabs(o) else str(path.parent/o) for o in df[c]]
+    problems = repeated_ids(df.id)
+
+    # Pictures
+    gaps = [f'{c} of {id}' for c in channels for id in df.id[df[c].isna()]]
+    if gaps and missing == 'error':
+        cure = "add the references, or pass missing='allow'"
+        problems.append(f"missing channels: {few(gaps, show=str)}; {cure}")
+    for c in channels: df[c] = [_located(path, o) for o in df[c]]
     gone = [o for c in channels for o in df[c] if o and not os.path.isfile(split_ref(o)[0])]
     if gone: problems.append(f"files that are not there: {few(gone, show=str)}; paths are relative to the table")
-    if 'labels' in df: df['labels'], bad = parse_labels(df.assign(labels=df.labels.fillna('')), 'labels', get_vocab(vocab)); problems += bad
-    for o,f in (('pixel_size', _number), ('is_test', _truth)):
-        if o in df: df[o], bad = f(df, o); problems += bad
+
+    # What else is known
+    if 'labels' in df:
+        df['labels'], bad = parse_labels(df.assign(labels=df.labels.fillna('')), 'labels', get_vocab(vocab))
+        problems += bad
+    for column,read in (('pixel_size', _number), ('is_test', _truth)):
+        if column not in df: continue
+        df[column], bad = read(df, column)
+        problems += bad
     raise_all(problems, path)
     return add_pixel_size(tidy_samples(df.assign(source=df.get('source', path.stem)), channels))
 
 # %% ../../nbs/data/23_sources.ipynb #c-d7836104
-def _number(df, column):
+def _located(path:Path, ref:object) -> str|None:
+    "A reference as a table gives it, found from elsewhere; None where there is none"
+    if ref != ref: return None                                          # NaN
+    return ref if os.path.isabs(ref) else str(path.parent/ref)
+
+def _number(df:pd.DataFrame, column:str) -> tuple[pd.Series, list[str]]:
     "A column as numbers, and the problems met"
     values = pd.to_numeric(df[column], errors='coerce')
     bad = df.id[values.isna() & df[column].notna()]
-    return values, [f"{column} that is no number: {few(bad, show=str)}; write micrometres with a point, such as 0.08"] * bool(len(bad))
+    cure = "write micrometres with a point, such as 0.08"
+    return values, [f"{column} that is no number: {few(bad, show=str)}; {cure}"] if len(bad) else []
 
-def _truth(df, column):
+def _truth(df:pd.DataFrame, column:str) -> tuple[pd.Series, list[str]]:
     "A column as yes or no, and the problems met"
     words = {'true': True, '1': True, 'yes': True, 'false': False, '0': False, 'no': False}
     values = df[column].str.lower().map(words)
     bad = df.id[values.isna() & df[column].notna()]
-    return values.where(values.notna(), None), [f"{column} that is neither true nor false: {few(bad, show=str)}"] * bool(len(bad))
+    values = values.where(values.notna(), None)
+    return values, [f"{column} that is neither true nor false: {few(bad, show=str)}"] if len(bad) else []
 
 # %% ../../nbs/data/23_sources.ipynb #kinds
 KINDS = dict( # kind of source -> options of a `Reading` that it can use
@@ -200,9 +291,10 @@ KINDS = dict( # kind of source -> options of a `Reading` that it can use
     folder=('channels', 'vocab', 'depth', 'fit', 'missing', 'groups', 'table'),
 )
 
-# %% ../../nbs/data/23_sources.ipynb #label-columns
-LABEL_COLUMNS = (('Id', 'Target'), ('Image', 'Label'), ('id', 'labels')) # names of id and labels in tables, tried in turn
+# %% ../../nbs/data/23_sources.ipynb #c-label-column-names
+LABEL_COLUMNS = (('Id', 'Target'), ('Image', 'Label'), ('id', 'labels')) # of ids and labels in tables, tried in turn
 
+# %% ../../nbs/data/23_sources.ipynb #label-columns
 def label_columns(
     path:str|Path, # CSV, perhaps packed
 ) -> tuple[str, str]: # the columns with ids and with labels
@@ -210,8 +302,10 @@ def label_columns(
     if not Path(path).is_file(): raise DataError(f"{path}: no such table of labels; check the path")
     have = list(pd.read_csv(path, nrows=0, encoding='utf-8-sig').columns)
     found = next((o for o in LABEL_COLUMNS if set(o) <= set(have)), None)
-    known = ' or '.join(f'{a} and {b}' for a,b in LABEL_COLUMNS)
-    if found is None: raise DataError(f"{path}: has the columns {few(have, 8)}; ids and labels are read from {known}: rename them")
+    if found is None:
+        known = ' or '.join(f'{a} and {b}' for a,b in LABEL_COLUMNS)
+        cure = f"ids and labels are read from {known}: rename them"
+        raise DataError(f"{path}: has the columns {few(have, 8)}; {cure}")
     return found
 
 # %% ../../nbs/data/23_sources.ipynb #source-kind
@@ -220,19 +314,23 @@ def source_kind(
     reading:Reading=Reading(), # what was said; a pattern, or a table of the atlas's ids, decides
 ) -> str: # one of `KINDS`
     "What kind of source stands at a path; raises `DataError` where nothing does"
-    path, channels = Path(path), reading.channels or RGBY
+    # A file, or a store
+    path = Path(path)
     if path.suffix == '.zarr': return 'store'
     if path.suffix == '.parquet': return 'samples'
     if path.name.endswith(('.csv', '.csv.gz')):
         have = pd.read_csv(path, nrows=0, encoding='utf-8-sig').columns if path.is_file() else []
-        return 'references' if set(channels) & set(have) else 'labels'
+        return 'references' if set(reading.channels or RGBY) & set(have) else 'labels'
+
+    # A folder
     if not path.is_dir(): raise DataError(f"{path}: no such folder, table or store; check the path")
     if reading.pattern: return 'pattern'
-    if (path/'train.csv').is_file(): return 'z2g' if label_columns(path/'train.csv') == ('Image', 'Label') else 'kaggle'
+    if (path/'train.csv').is_file():
+        return 'z2g' if label_columns(path/'train.csv') == ('Image', 'Label') else 'kaggle'
     if (path/'train').is_dir(): return 'kaggle'
     return 'hpav18' if reading.table and _are_hpav18(reading.table) else 'folder'
 
-def _are_hpav18(table):
+def _are_hpav18(table:str) -> bool:
     "Are all ids of a table names of the public atlas?"
     ids = read_columns(Path(table), label_columns(table)[:1]).id
     return len(ids) > 0 and hpa_identity(ids).antibody.notna().all()
@@ -245,117 +343,172 @@ def settle(
     "Fill in what nobody said, as the kind of source has it; raises `DataError` for an option that it cannot use"
     kind = source_kind(path, reading)
     unused = [o for o in reading.changed(Reading()) if o not in KINDS[kind]]
+
+    # Channels and vocabulary of the kind
     channels, vocab = RGBY, HPA28
     if kind == 'store':
-        store = Store(path)
-        channels, vocab, unused = store.channels, store.vocab, [o for o in unused if o not in ('channels', 'vocab')]
-        for what,said,has in (('channels', reading.channels, channels), ('vocab', reading.vocab, vocab)):
-            if said not in (None, has): raise DataError(f"{path} is packed with {what} {has}, {said} was said: give the pictures themselves to pack them so")
+        channels, vocab = _packed_with(path, reading)
+        unused = [o for o in unused if o not in ('channels', 'vocab')]
     if kind == 'samples': channels = sample_channels(load_samples(path))
     if kind == 'z2g': channels, vocab = RGBY[:3], Z2G10
-    if unused: raise DataError(f"{path} is read as {_WORDS[kind]}, which has no use for {', '.join(unused)}: leave {'it' if len(unused) == 1 else 'them'} out")
+
+    if unused:
+        cure = f"leave {'it' if len(unused) == 1 else 'them'} out"
+        raise DataError(f"{path} is read as {_WORDS[kind]}, which has no use for {', '.join(unused)}: {cure}")
     return replace(reading, channels=reading.channels or channels, vocab=reading.vocab or vocab)
 
-_WORDS = dict(store='a packed store', samples='a samples table', references='a table of references', labels='a table of labels', z2g='a folder of the z2g contest (Image, Label)',
-              kaggle='a folder in Kaggle layout', hpav18="a folder of the atlas's pictures with their table", pattern='a folder by a pattern', folder='a folder of <Id>_<channel> pictures')
+# %% ../../nbs/data/23_sources.ipynb #c-packed-with
+_WORDS = dict( # kind of source -> what a message calls it
+    store='a packed store',
+    samples='a samples table',
+    references='a table of references',
+    labels='a table of labels',
+    z2g='a folder of the z2g contest (Image, Label)',
+    kaggle='a folder in Kaggle layout',
+    hpav18="a folder of the atlas's pictures with their table",
+    pattern='a folder by a pattern',
+    folder='a folder of <Id>_<channel> pictures',
+)
+
+def _packed_with(path:str|Path, reading:Reading) -> tuple[tuple[str, ...], Vocab]:
+    "Channels and vocabulary of a store; raises `DataError` where others were said"
+    store = Store(path)
+    for what in ('channels', 'vocab'):
+        has, said = getattr(store, what), getattr(reading, what)
+        if said not in (None, has):
+            cure = "give the pictures themselves to pack them so"
+            raise DataError(f"{path} is packed with {what} {has}, {said} was said: {cure}")
+    return store.channels, store.vocab
 
 # %% ../../nbs/data/23_sources.ipynb #add-labels
 def add_labels(
     samples:pd.DataFrame, # a samples table, of pictures
-    table:str|Path, # CSV with ids and labels, see `LABEL_COLUMNS`, and perhaps identity columns, group, source and is_test
+    table:str|Path, # CSV with ids and labels, see `LABEL_COLUMNS`, and perhaps identity, group, source and is_test
     vocab:str|Sequence[str]|Vocab=HPA28, # what the labels mean
 ) -> pd.DataFrame: # the same rows, with labels
     "Labels by id; raises `DataError` for rows without pictures, pictures without a row, and ids that occur twice"
     id_column, column = label_columns(table)
-    df = read_columns(Path(table), (id_column, column)).replace('', np.nan)
+    df = read_columns(Path(table), (id_column, column)).replace('', np.nan).rename(columns=dict(CellLine='cell_line'))
     problems = _table_problems(samples, df)
+
+    # Which rows are to be predicted, and the labels of the others
     test, bad = _truth(df, 'is_test') if 'is_test' in df else (pd.Series(False, df.index), [])
-    df['is_test'], problems = test.fillna(False).astype(bool), problems + bad
+    problems += bad
+    df['is_test'] = test.fillna(False).astype(bool)
     df['labels'], bad = parse_labels(df.assign(**{column: df[column].fillna('')}), column, get_vocab(vocab))
     raise_all(problems + bad, table)
     df['labels'] = df.labels.where(~df.is_test, None)
-    more = [c for c in ('labels', 'is_test', *IDENTITY, 'group', 'source') if c in df or c == 'cell_line' and 'CellLine' in df]
-    rows = df.rename(columns=dict(CellLine='cell_line')).set_index('id').loc[samples.id, more]
-    return tidy_samples(samples.assign(**{c: rows[c].to_numpy() for c in more}).drop(columns=['group'] if 'group' not in more else []), sample_channels(samples))
 
-def _table_problems(samples, df):
+    # In order of the samples
+    known = [c for c in ('labels', 'is_test', *IDENTITY, 'group', 'source') if c in df]
+    rows = df.set_index('id').loc[samples.id, known]
+    out = samples.assign(**{c: rows[c].to_numpy() for c in known})
+    if 'group' not in known: out = out.drop(columns='group')             # derived from what is known now
+    return tidy_samples(out, sample_channels(samples))
+
+def _table_problems(samples:pd.DataFrame, df:pd.DataFrame) -> list[str]:
     "Between the rows of a table of labels and the pictures of a folder"
-    twice = df.id[df.id.duplicated()].unique()
-    lost, rowless = df.id[~df.id.isin(samples.id)], samples.id[~samples.id.isin(df.id)]
-    found = {f"ids that occur twice: {few(twice, show=str)}; keep one row of each": len(twice),
-             f"rows without pictures: {few(lost, show=str)}; add the pictures, or take the rows out": len(lost),
-             f"pictures without a row: {few(rowless, show=str)}; add rows (an empty label means none of the classes), or take the pictures out": len(rowless)}
-    return [k for k,n in found.items() if n]
+    problems = repeated_ids(df.id)
+    lost = df.id[~df.id.isin(samples.id)]
+    if len(lost):
+        cure = "add the pictures, or take the rows out"
+        problems.append(f"rows without pictures: {few(lost, show=str)}; {cure}")
+    rowless = samples.id[~samples.id.isin(df.id)]
+    if len(rowless):
+        cure = "add rows (an empty label means none of the classes), or take the pictures out"
+        problems.append(f"pictures without a row: {few(rowless, show=str)}; {cure}")
+    return problems
 
 # %% ../../nbs/data/23_sources.ipynb #open-samples
 def open_samples(
     path:str|Path, # a store, a samples table, a table of references or of labels, or a folder of any known kind
     reading:Reading=Reading(), # how it is to be read
     part:str|None=None, # for contests: "train" or "test"; None: both, where both are there
-    labels:bool=True, # False: what the labels of a contest's table mean is not asked, for pictures that are to be predicted
+    labels:bool=True, # False: what a contest's labels mean is not asked, for pictures that are to be predicted
 ) -> pd.DataFrame: # a samples table
     "Samples from whatever holds them"
-    path, r, kind = Path(path), settle(path, reading), source_kind(path, reading)
+    r = settle(path, reading)
+    kind = source_kind(path, reading)
     if not labels and kind in ('kaggle', 'z2g'): r = replace(r, vocab=None)
-    samples = _READERS[kind](path, r, part)
+    samples = _READERS[kind](Path(path), r, part)
     return add_groups(samples, r.groups) if r.groups and kind != 'kaggle' else samples
 
 # %% ../../nbs/data/23_sources.ipynb #c-readers
-def _parts(path, read, part):
+def _parts(path:Path, read:Callable, part:str|None) -> pd.DataFrame:
     "The training rows of a contest's folder and its test rows, or one of the two"
     if part is not None: return read(part)
-    both = (path/'train.csv').is_file() and (path/'test').is_dir()
-    return join_samples(read('train'), read('test')) if both else read('train')
+    has_both = (path/'train.csv').is_file() and (path/'test').is_dir()
+    return join_samples(read('train'), read('test')) if has_both else read('train')
 
-def _read_kaggle(path, r, part):
-    beside = dict(groups=r.groups) if (path/'train.csv').is_file() else {}
-    def one(o): return read_samples(path, o, r.vocab, channels=r.channels, missing=r.missing, **(beside if o == 'train' else {}))
-    return _parts(path, one, part)
+def _read_kaggle(path:Path, r:Reading, part:str|None) -> pd.DataFrame:
+    has_table = (path/'train.csv').is_file()
+    def read(o):
+        groups = dict(groups=r.groups) if has_table and o == 'train' else {}
+        return read_samples(path, o, r.vocab, channels=r.channels, missing=r.missing, **groups)
+    return _parts(path, read, part)
 
-def _read_z2g(path, r, part):
+def _read_z2g(path:Path, r:Reading, part:str|None) -> pd.DataFrame:
     planes = {c: p for c,p in zip(RGBY, 'RGB') if c in r.channels}
-    if set(r.channels) - set(planes): raise DataError(f"{path}: RGB pictures have red, green and blue, not {few(set(r.channels) - set(planes))}: read these channels")
-    def one(o): return kaggle_samples(path, o, r.vocab, r.channels, False, r.missing, 'error', ('Image', 'Label'), planes, 'z2g', sample='submission.csv')
-    return _parts(path, one, part)
+    strange = set(r.channels) - set(planes)
+    if strange:
+        raise DataError(f"{path}: RGB pictures have red, green and blue, not {few(strange)}: read these channels")
+    def read(o): return kaggle_samples(path, o, r.vocab, r.channels, missing=r.missing, planes=planes, **_Z2G_LAYOUT)
+    return _parts(path, read, part)
 
-def _read_hpav18(path, r, part):
-    columns = label_columns(r.table)
-    line = 'CellLine' if 'CellLine' in pd.read_csv(r.table, nrows=0) else None
-    return hpav18_samples(r.table, path, r.yellow or 'R', r.vocab, r.channels, columns, line, r.missing)
+def _read_hpav18(path:Path, r:Reading, part:str|None) -> pd.DataFrame:
+    return hpav18_samples(
+        r.table, path, yellow=r.yellow or 'R', vocab=r.vocab, channels=r.channels, columns=label_columns(r.table),
+        cell_line=_cell_line(r.table), missing=r.missing,
+    )
 
-def _with_table(samples, r): return add_labels(samples, r.table, r.vocab) if r.table else samples
+def _cell_line(table:str|Path) -> str|None:
+    "The column with the cell line, if a table has it"
+    return 'CellLine' if Path(table).is_file() and 'CellLine' in pd.read_csv(table, nrows=0) else None
 
-def _read_table(path, r, part):
-    line = 'CellLine' if path.is_file() and 'CellLine' in pd.read_csv(path, nrows=0) else None
-    return table_samples(path, r.vocab, label_columns(path), line)
-
-def _read_parquet(path, r, part):
+# %% ../../nbs/data/23_sources.ipynb #c-readers-2
+def _read_parquet(path:Path, r:Reading, part:str|None) -> pd.DataFrame:
     df = load_samples(path)
-    lacking = [c for c in r.channels if c not in sample_channels(df)]
-    if lacking: raise DataError(f"{path}: has the channels {few(sample_channels(df), show=str)}, not {few(lacking, show=str)}; read other channels")
-    return tidy_samples(df.drop(columns=[c for c in sample_channels(df) if c not in r.channels]), r.channels)
+    has = sample_channels(df)
+    lacking = [c for c in r.channels if c not in has]
+    if lacking:
+        channels = f"has the channels {few(has, show=str)}, not {few(lacking, show=str)}"
+        raise DataError(f"{path}: {channels}; read other channels")
+    return tidy_samples(df.drop(columns=[c for c in has if c not in r.channels]), r.channels)
 
-_READERS = dict(
+def _read_labels(path:Path, r:Reading, part:str|None) -> pd.DataFrame:
+    return table_samples(path, r.vocab, columns=label_columns(path), cell_line=_cell_line(path))
+
+def _read_pattern(path:Path, r:Reading, part:str|None) -> pd.DataFrame:
+    samples = pattern_samples(path, r.pattern, r.channels, names=r.names, planes=r.planes, missing=r.missing)
+    return add_labels(samples, r.table, r.vocab) if r.table else samples
+
+def _read_folder(path:Path, r:Reading, part:str|None) -> pd.DataFrame:
+    samples = read_samples(path, channels=r.channels, missing=r.missing)
+    return add_labels(samples, r.table, r.vocab) if r.table else samples
+
+_READERS = dict( # kind of source -> its reader
     store=lambda path, r, part: Store(path).samples,
     samples=_read_parquet,
     references=lambda path, r, part: csv_samples(path, r.vocab, r.channels, r.missing),
-    labels=_read_table,
+    labels=_read_labels,
     z2g=_read_z2g,
     kaggle=_read_kaggle,
     hpav18=_read_hpav18,
-    pattern=lambda path, r, part: _with_table(pattern_samples(path, r.pattern, r.channels, r.names, r.planes, r.missing), r),
-    folder=lambda path, r, part: _with_table(read_samples(path, channels=r.channels, missing=r.missing), r),
+    pattern=_read_pattern,
+    folder=_read_folder,
 )
 
 # %% ../../nbs/data/23_sources.ipynb #add-groups
 def add_groups(
     samples:pd.DataFrame, # a samples table
     path:str|Path, # CSV Id,group
-) -> pd.DataFrame: # the same rows; those of the file have its groups, others keep theirs
-    "Groups from a side table; raises `DataError` for ids that are no samples, or when no training row is named"
-    given = read_columns(Path(path), ['Id', 'group']).drop_duplicates('id').set_index('id').group.replace('', np.nan)
+) -> pd.DataFrame: # the same rows with its groups; those of test rows that it leaves out are derived
+    "Groups from a side table; raises `DataError` for ids that are no samples, and for training rows without a group"
+    given = read_groups(Path(path))
     strange = given.index[~given.index.isin(samples.id)]
-    if len(strange): raise DataError(f"{path}: groups of {few(strange)}, which are no samples; take them out, or give the groups of these pictures")
+    if len(strange):
+        cure = "take them out, or give the groups of these pictures"
+        raise DataError(f"{path}: groups of {few(strange)}, which are no samples; {cure}")
     lost = samples.id[~samples.is_test & ~samples.id.isin(given.dropna().index)]
     if len(lost): raise DataError(f"{path} gives no group to {few(lost)}; add them")
     return tidy_samples(samples.assign(group=given.reindex(samples.id).to_numpy()), sample_channels(samples))
@@ -381,9 +534,10 @@ def read(self:Source) -> pd.DataFrame: # a samples table
 def sample_submission(self:Source) -> Path|None: # the file, where there is one
     "The sample submission that a contest's folder brings along"
     kind = source_kind(self.path, self.reading)
-    name = dict(kaggle='sample_submission.csv', z2g='submission.csv').get(kind)
-    file = Path(self.path)/name if name else None
-    return file if file is not None and file.is_file() and (Path(self.path)/'test').is_dir() else None
+    names = dict(kaggle='sample_submission.csv', z2g='submission.csv')
+    if kind not in names: return None
+    file = Path(self.path)/names[kind]
+    return file if file.is_file() and (Path(self.path)/'test').is_dir() else None
 
 # %% ../../nbs/data/23_sources.ipynb #read-sources
 def read_sources(
@@ -393,21 +547,32 @@ def read_sources(
     sources = list(sources)
     settled = [settle(o.path, o.reading) for o in sources]
     if len(sources) == 1: return sources[0].read()
+    _check_alike(sources, settled)
 
-    # one vocabulary, one set of channels, names of their own
-    packed = [o.path for o in sources if source_kind(o.path, o.reading) == 'store']
-    if packed: raise DataError(f"{packed[0]}: a store is packed already, and stands by itself; give the pictures of all sources")
-    for what in ('channels', 'vocab'):
-        said = {o.path: getattr(r, what) for o,r in zip(sources, settled)}
-        if len(set(said.values())) > 1: raise DataError(f"sources differ in {what}: {few((f'{k} has {v}' for k,v in said.items()), show=str)}; say {what} for all of them")
+    # Names of their own
     tables = [o.read() for o in sources]
     names = [n for t in tables for n in t.source.dropna().unique()]
     twice = [n for n in names if names.count(n) > 1]
-    if twice: raise DataError(f"two sources are called {twice[0]!r}: name them, as [[source]] tables with `name` in the recipe")
+    if twice:
+        cure = "name them, as [[source]] tables with `name` in the recipe"
+        raise DataError(f"two sources are called {twice[0]!r}: {cure}")
 
-    # what differs in reading pixels goes with the rows
+    # What differs in reading pixels goes with the rows
     differ = [o for o in ('depth', 'fit', 'missing') if len({getattr(r, o) for r in settled}) > 1]
-    return join_samples(*(t.assign(**{o: getattr(r, o) for o in differ}) for t,r in zip(tables, settled)))
+    tables = [t.assign(**{o: getattr(r, o) for o in differ}) for t,r in zip(tables, settled)]
+    return join_samples(*tables)
+
+def _check_alike(sources:list[Source], settled:list[Reading]) -> None: # raises `DataError`
+    "Several sources need pictures of their own, one vocabulary and one set of channels"
+    packed = [o.path for o in sources if source_kind(o.path, o.reading) == 'store']
+    if packed:
+        cure = "give the pictures of all sources"
+        raise DataError(f"{packed[0]}: a store is packed already, and stands by itself; {cure}")
+    for what in ('channels', 'vocab'):
+        said = {o.path: getattr(r, what) for o,r in zip(sources, settled)}
+        if len(set(said.values())) > 1:
+            each = few((f'{path} has {value}' for path,value in said.items()), show=str)
+            raise DataError(f"sources differ in {what}: {each}; say {what} for all of them")
 
 # %% ../../nbs/data/23_sources.ipynb #describe-source
 def describe_sources(
@@ -415,6 +580,6 @@ def describe_sources(
 ) -> list[str]: # a line per source
     "What was read from where, in words"
     def line(name, rows):
-        known = rows.labels.notna()
-        return f"{name}: {len(rows)} samples, {known.sum()} with labels, {rows.is_test.sum()} test rows, {rows.group.nunique()} groups"
+        labelled, test = rows.labels.notna().sum(), rows.is_test.sum()
+        return f"{name}: {len(rows)} samples, {labelled} with labels, {test} test rows, {rows.group.nunique()} groups"
     return [line(n, o) for n,o in samples.groupby(samples.source.fillna('unnamed'), sort=False)]

@@ -1,6 +1,10 @@
-"Folds for any table: nothing cut, nobody lost, the same whatever the order; malformed folds are refused by name; and the real tables."
+"""Folds for any table: nothing cut, nobody lost, the same whatever the order.
+
+Malformed folds are refused by name. At the end the real tables.
+"""
 import time
 import warnings
+from itertools import combinations
 
 import numpy as np
 import pandas as pd
@@ -20,21 +24,36 @@ from hpa_lib.data.shared_folds import closed_folds, leave_out, purge
 from hpa_lib.learn.sampling import SAMPLING_RULES, sampling_weights
 
 NAMES = HPA28.names[:5]
-few = settings(max_examples=30, deadline=None, phases=[Phase.explicit, Phase.reuse, Phase.generate])    # shrinking a table takes minutes
+PHASES = [Phase.explicit, Phase.reuse, Phase.generate]                  # no shrinking: of a table it takes minutes
+few = settings(max_examples=30, deadline=None, phases=PHASES)
 
 
 @st.composite
 def tables(draw, known=False):
     "A samples table: antibodies and wells (perhaps unknown), two sources, twins, unlabelled and test rows"
-    antibody = st.sampled_from("123456") if known else st.sampled_from([None, *"123456"])
-    row = st.tuples(antibody, st.sampled_from(["A1", "A2", "A3"]), st.sampled_from(["kaggle", "kaggle", "hpav18"]), st.lists(st.sampled_from(NAMES), unique=True, max_size=3),
-                    st.one_of(st.none(), st.none(), st.integers(0, 39)), st.sampled_from([""] * 8 + ["test", "unlabelled"]), st.sampled_from(["HeLa", "MCF7", "REH"]))
+    row = st.tuples(
+        st.sampled_from("123456") if known else st.sampled_from([None, *"123456"]),
+        st.sampled_from(["A1", "A2", "A3"]),
+        st.sampled_from(["kaggle", "kaggle", "hpav18"]),
+        st.lists(st.sampled_from(NAMES), unique=True, max_size=3),
+        st.one_of(st.none(), st.none(), st.integers(0, 39)),
+        st.sampled_from([""] * 8 + ["test", "unlabelled"]),
+        st.sampled_from(["HeLa", "MCF7", "REH"]),
+    )
     rows = draw(st.lists(row, min_size=4, max_size=40))
+    antibody, well, source, labels, twin, part, line = zip(*rows)
     ids = [f"s{i:02}" for i in range(len(rows))]
     return tidy_samples(pd.DataFrame(dict(
-        id=ids, antibody=[r[0] for r in rows], plate=[r[0] and "p" + r[0] for r in rows], well=[r[0] and r[1] for r in rows], source=[r[2] for r in rows],
-        labels=[None if r[5] == "unlabelled" else r[3] for r in rows], twin=[None if r[4] is None else ids[r[4] % len(ids)] for r in rows],
-        is_test=[r[5] == "test" for r in rows], cell_line=[r[6] for r in rows])))
+        id=ids,
+        antibody=antibody,
+        plate=[a and "p" + a for a in antibody],
+        well=[a and w for a, w in zip(antibody, well)],
+        source=source,
+        labels=[None if p == "unlabelled" else o for o, p in zip(labels, part)],
+        twin=[None if t is None else ids[t % len(ids)] for t in twin],
+        is_test=[p == "test" for p in part],
+        cell_line=line,
+    )))
 
 
 def labelled(samples):
@@ -60,10 +79,10 @@ def prove(samples, folds, by="group"):
         train, held = fold_rows(samples, folds, k)
         fit = fold_rows(samples, folds, k, "thresh")[1] if thresh.any() else []
         sides = [set(train), set(held), set(fit)]
-        assert all(sides[:2]) and not any(a & b for a, b in ((sides[0], sides[1]), (sides[0], sides[2]), (sides[1], sides[2])))
+        assert all(sides[:2]) and not any(a & b for a, b in combinations(sides, 2))
         assert set.union(*sides) <= set(rows.index)
         groups = [set(samples[by][sorted(o)]) for o in sides]
-        assert not any(a & b for a, b in ((groups[0], groups[1]), (groups[0], groups[2]), (groups[1], groups[2])))
+        assert not any(a & b for a, b in combinations(groups, 2))
         seen += list(held)
     assert sorted(seen) == rows.index[valid.to_numpy()].tolist()       # everyone that is valid is scored exactly once
     assert not len(cut_groups(samples, folds, by))
@@ -113,7 +132,8 @@ def test_closed_folds(samples, share, unit, seed):
     check_folds(samples, folds, by=unit)
     assert not len(cut_groups(labelled(samples), folds, by="twin"))
     train, held = fold_rows(samples, folds, 0)
-    assert len(held) and set(samples.antibody[held]) <= set(samples.antibody[train])    # each antibody that is scored was trained on
+    assert len(held)
+    assert set(samples.antibody[held]) <= set(samples.antibody[train])   # each antibody that is scored was trained on
     with pytest.raises(DataError, match="say by="):
         check_folds(samples, folds)
 
@@ -137,24 +157,30 @@ def test_leave_out_and_purge(samples):
 @given(tables(), st.sampled_from([".csv", ".parquet"]), st.sampled_from([0, .2]))
 def test_files(tmp_path_factory, samples, suffix, thresh):
     path = tmp_path_factory.getbasetemp() / f"folds{suffix}"
-    for folds in (made(holdout, samples, NAMES, .4, thresh, train_only="hpav18"), made(grouped_folds, samples, NAMES, 2, by="id")):
+    aside = made(holdout, samples, NAMES, .4, thresh, train_only="hpav18")
+    for folds in (aside, made(grouped_folds, samples, NAMES, 2, by="id")):
         pd.testing.assert_frame_equal(read_folds(save_folds(folds, path), samples), folds)
-        pd.testing.assert_frame_equal(read_folds(save_folds(folds.sample(frac=1, random_state=0), path), samples), folds)
+        shuffled = folds.sample(frac=1, random_state=0)
+        pd.testing.assert_frame_equal(read_folds(save_folds(shuffled, path), samples), folds)
 
 
-IDS = st.text(st.characters(exclude_categories=("C", "Z")) | st.sampled_from(', "\'#;'), min_size=1, max_size=6) | st.sampled_from(["NA", "nan", "null", "None", "1", "01", "1e3", "True", "-", " a", "a ", "a,b", '"a"'])
+CHARACTERS = st.characters(exclude_categories=("C", "Z")) | st.sampled_from(', "\'#;')
+HARD = ["NA", "nan", "null", "None", "1", "01", "1e3", "True", "-", " a", "a ", "a,b", '"a"']
+IDS = st.text(CHARACTERS, min_size=1, max_size=6) | st.sampled_from(HARD)
 
 
 @st.composite
 def any_folds(draw):
-    "Samples with ids that look like numbers, gaps or quotes, and a folds table for them with any of the columns it may have"
+    "Samples with ids that look like numbers, gaps or quotes, and folds for them with any of the columns they may have"
     ids = draw(st.lists(IDS, min_size=1, max_size=12, unique=True))
     row = st.tuples(st.integers(-1, 3) | st.sampled_from([126, -1]), st.sampled_from(["valid", "thresh", "unused"]))
     rows = draw(st.lists(row, min_size=len(ids), max_size=len(ids)))
     assume(any(k >= 0 and use == "valid" for k, use in rows))
-    columns = dict(fold=[k for k, _ in rows], valid=[use == "valid" for _, use in rows], thresh=[use == "thresh" for _, use in rows], unit=draw(IDS))
-    if all(use != "unused" for _, use in rows) and draw(st.booleans()):
-        del columns["valid"]                                            # without it whoever fits no thresholds is scored
+    fold, uses = zip(*rows)
+    valid, thresh = ([o == use for o in uses] for use in ("valid", "thresh"))
+    columns = dict(fold=list(fold), valid=valid, thresh=thresh, unit=draw(IDS))
+    if "unused" not in uses and draw(st.booleans()):
+        del columns["valid"]                                           # without it whoever fits no thresholds is scored
     if not any(columns["thresh"]) and draw(st.booleans()):
         del columns["thresh"]
     if draw(st.booleans()):
@@ -170,23 +196,25 @@ def test_any_folds_come_back_from_their_file(tmp_path_factory, both, suffix):
     samples, folds = both
     path = tmp_path_factory.getbasetemp() / f"any{suffix}"
     back = read_folds(save_folds(folds, path), samples)
-    given_ = folds.set_index("id").loc[samples.id]
-    held = given_.fold.to_numpy() >= 0
-    thresh = given_.get("thresh", pd.Series(False, given_.index)).to_numpy()
-    valid = given_.get("valid", pd.Series(~thresh, given_.index)).to_numpy()
-    assert back.id.tolist() == samples.id.tolist() and back.fold.tolist() == given_.fold.tolist()
+    said = folds.set_index("id").loc[samples.id]
+    held = said.fold.to_numpy() >= 0
+    thresh = said.get("thresh", pd.Series(False, said.index)).to_numpy()
+    valid = said.get("valid", pd.Series(~thresh, said.index)).to_numpy()
+    assert back.id.tolist() == samples.id.tolist() and back.fold.tolist() == said.fold.tolist()
     read = back.get("thresh", pd.Series(False, back.index)).to_numpy()
     assert (read == (held & thresh)).all()
     assert (back.get("valid", pd.Series(held)).to_numpy() == (held & valid)).all()
-    assert back.get("unit", pd.Series("group", back.index)).eq(given_.get("unit", pd.Series("group", given_.index)).iloc[0]).all()
-    assert fold_numbers(back) == fold_numbers(folds) == sorted(set(given_.fold[held & valid].tolist()))
+    unit = said.get("unit", pd.Series("group", said.index)).iloc[0]
+    assert back.get("unit", pd.Series("group", back.index)).eq(unit).all()
+    assert fold_numbers(back) == fold_numbers(folds) == sorted(set(said.fold[held & valid].tolist()))
     pd.testing.assert_frame_equal(read_folds(save_folds(back, path), samples), back)
 
 
 @few
 @given(tables(), st.integers(2, 4))
 def test_fold_numbers_are_the_folds_that_can_be_held_out(samples, n):
-    for folds in (made(grouped_folds, samples, NAMES, n, train_only="hpav18"), made(holdout, samples, NAMES, .3, .2)):
+    dealt = made(grouped_folds, samples, NAMES, n, train_only="hpav18")
+    for folds in (dealt, made(holdout, samples, NAMES, .3, .2)):
         numbers = fold_numbers(folds)
         assert numbers == sorted(numbers) and all(type(k) is int for k in numbers)
         for k in range(-1, n + 1):
@@ -202,15 +230,17 @@ def test_folds_for_more_samples(tmp_path, suffix):
     "Refused by name, or left out and told; unlabelled rows and those of the test set are more, too"
     path = save_folds(GOOD, tmp_path / f"folds{suffix}")
     here = TABLE[2:].assign(is_test=[False, False, False, True])
-    with pytest.raises(DataError, match=f"folds{suffix}: fold for 'a', 'b', 'f', not among the labelled samples.*extra='drop'"):
+    foreign = "not among the labelled samples"
+    with pytest.raises(DataError, match=f"folds{suffix}: fold for 'a', 'b', 'f', {foreign}.*extra='drop'"):
         read_folds(path, here)
-    with pytest.warns(UserWarning, match=f"folds{suffix}: folds for 3 ids left out, not among the labelled samples: 'a', 'b', 'f'") as told:
+    with pytest.warns(UserWarning, match=f"folds{suffix}: folds for 3 ids left out, {foreign}: 'a', 'b', 'f'") as told:
         folds = read_folds(path, here, extra="drop")
-    assert told[0].filename == __file__ and folds.id.tolist() == list("cde") and folds.fold.tolist() == [1, 1, 2]
+    assert told[0].filename == __file__
+    assert folds.id.tolist() == list("cde") and folds.fold.tolist() == [1, 1, 2]
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert read_folds(path, TABLE, extra="drop").equals(read_folds(path, TABLE))
-    with pytest.raises(DataError, match="labelled sample 'g' has no fold"):                # dropping never hides what lacks
+    with pytest.raises(DataError, match="labelled sample 'g' has no fold"):            # dropping never hides what lacks
         with pytest.warns(UserWarning, match="left out"):
             read_folds(path, here.assign(id=list("gdef")), extra="drop")
     GOOD.assign(id=[*"abcde", None]).to_csv(tmp_path / "gap.csv", index=False)
@@ -221,7 +251,7 @@ def test_folds_for_more_samples(tmp_path, suffix):
 
 
 def test_folds_that_say_two_things_are_not_saved(tmp_path):
-    with pytest.raises(DataError, match="'a' stands more than once in the folds"):
+    with pytest.raises(DataError, match="'a' occurs more than once in the folds"):
         save_folds(pd.concat([GOOD, GOOD[:1]]), tmp_path / "folds.csv")
     assert not list(tmp_path.iterdir())
 
@@ -255,7 +285,9 @@ def test_sampling_weights(samples, rule):
     assert np.allclose(shuffled[weights.index], weights)
 
 
-TABLE = tidy_samples(pd.DataFrame(dict(id=list("abcdef"), labels=[["Nucleoli"]] * 6, antibody=list("112233"), source=["kaggle"] * 4 + ["hpav18"] * 2)))
+TABLE = tidy_samples(pd.DataFrame(dict(
+    id=list("abcdef"), labels=[["Nucleoli"]] * 6, antibody=list("112233"), source=["kaggle"] * 4 + ["hpav18"] * 2,
+)))
 GOOD = pd.DataFrame(dict(id=list("abcdef"), fold=[0, 0, 1, 1, 2, 2]))
 
 
@@ -277,7 +309,7 @@ GOOD = pd.DataFrame(dict(id=list("abcdef"), fold=[0, 0, 1, 1, 2, 2]))
     (GOOD.assign(id=[*"abcde", None]), "1 rows of the folds have no id"),
     (GOOD.assign(id=list("abcdeg")), "labelled sample 'f' has no fold"),
     (pd.concat([GOOD, GOOD[:1].assign(id="g")]), "fold for 'g', not among"),
-    (pd.concat([GOOD, GOOD[:1]]), "'a' stands more than once"),
+    (pd.concat([GOOD, GOOD[:1]]), "'a' occurs more than once"),
     (GOOD.assign(fold=[0, 1, 1, 1, 2, 2]), "1 groups are cut by these folds, for example '1' stands in folds .0, 1."),
     (GOOD.assign(fold=[0, 0, -1, 1, 2, 2]), "1 groups are cut by these folds, for example '2' stands in folds .-1, 1."),
     (GOOD[:0], "labelled sample 'a'.*and 1 more"),
@@ -285,7 +317,7 @@ GOOD = pd.DataFrame(dict(id=list("abcdef"), fold=[0, 0, 1, 1, 2, 2]))
 def test_malformed_folds(folds, message, tmp_path):
     with pytest.raises(DataError, match=message):
         check_folds(TABLE, folds)
-    if "cut" not in message:                                            # a file may cut groups: `leak_report` is for that
+    if "cut" not in message:                                          # a file may cut groups: `leak_report` is for that
         folds.to_csv(tmp_path / "folds.csv", index=False)
         with pytest.raises(DataError, match="folds.csv: "):
             read_folds(tmp_path / "folds.csv", TABLE)
@@ -296,7 +328,7 @@ def test_malformed_folds(folds, message, tmp_path):
     (TABLE.drop(columns="labels"), "no column 'labels'"),
     (TABLE.assign(labels=None), "none of the 6 samples has labels"),
     (TABLE.assign(is_test=True), "none of the 6 samples has labels"),
-    (TABLE.assign(id="a"), "stands more than once in the samples table"),
+    (TABLE.assign(id="a"), "occurs more than once in the samples table"),
     (TABLE.assign(group=[None, *"12233"]), "sample 'a' has no group"),
     (TABLE.assign(group="1"), "2 folds of 1 groups"),
 ])
@@ -324,13 +356,16 @@ def test_malformed_wishes(tmp_path):
 
 def test_parquet_from_pandas(tmp_path):
     "Nullable types and categories, as other programs write them"
-    GOOD.assign(fold=GOOD.fold.astype("Int64"), valid=pd.array([True] * 6, "boolean")).to_parquet(tmp_path / "folds.parquet")
-    assert read_folds(tmp_path / "folds.parquet", TABLE).fold.tolist() == GOOD.fold.tolist()
+    path = tmp_path / "folds.parquet"
+    GOOD.assign(fold=GOOD.fold.astype("Int64"), valid=pd.array([True] * 6, "boolean")).to_parquet(path)
+    assert read_folds(path, TABLE).fold.tolist() == GOOD.fold.tolist()
 
 
 def real_table(path, source):
     table = pd.read_csv(path, dtype=str)
-    return pd.DataFrame(dict(id=table.Id, labels=[HPA28.parse(o) for o in table.Target], source=source, cell_line=table.get("CellLine"))).join(hpa_identity(table.Id))
+    labels = [HPA28.parse(o) for o in table.Target]
+    samples = pd.DataFrame(dict(id=table.Id, labels=labels, source=source, cell_line=table.get("CellLine")))
+    return samples.join(hpa_identity(table.Id))
 
 
 @pytest.fixture(scope="session")
@@ -341,7 +376,8 @@ def hpav18(real):
 @pytest.fixture(scope="session")
 def both(real, hpav18):
     "Kaggle and HPAv18 with the published list of equal pictures as twins"
-    samples = pd.concat([real_table(real / "tables" / "kaggle_train.csv.gz", "kaggle"), hpav18.drop(columns="group")], ignore_index=True)
+    kaggle = real_table(real / "tables" / "kaggle_train.csv.gz", "kaggle")
+    samples = pd.concat([kaggle, hpav18.drop(columns="group")], ignore_index=True)
     pairs = [o.split(",") for o in (real / "tables" / "duplicates_hpav18_kaggle_train.txt").read_text().split()]
     twins = {other: last for *others, last in pairs for other in others}
     return tidy_samples(samples.assign(twin=samples.id.map(twins)))
@@ -367,7 +403,8 @@ def test_real_image_level_folds(hpav18):
         fold[held] = k
     report = leak_report(hpav18, pd.DataFrame(dict(id=hpav18.id, fold=fold)))
     assert report.share["antibody"] > .99 and report.share["well"] > .7
-    assert report.verdict["antibody"] == f"{report.share['antibody']:.1%} of the validation rows have their antibody in training"
+    leaked = f"{report.share['antibody']:.1%}"
+    assert report.verdict["antibody"] == f"{leaked} of the validation rows have their antibody in training"
 
 
 def test_real_sources(both):
@@ -377,7 +414,7 @@ def test_real_sources(both):
     assert report.index.tolist() == ["group", "antibody", "well", "twin"] and report.leaked.sum() == 0
     kaggle = both.source.eq("kaggle").to_numpy()
     assert folds.valid.equals(pd.Series(kaggle)) and (folds.fold[kaggle] >= 0).all()
-    unused = folds[~kaggle & (folds.fold >= 0)]                          # HPAv18 rows of antibodies that a twin ties to Kaggle
+    unused = folds[~kaggle & (folds.fold >= 0)]                  # HPAv18 rows of antibodies that a twin ties to Kaggle
     assert 4051 <= len(unused) < len(both) / 2
     balance = fold_balance(both, folds)
     assert (balance.worst <= balance.allowed).all()
@@ -390,7 +427,8 @@ def test_real_closed_and_left_out(hpav18):
     assert set(hpav18.antibody[held]) == set(several.index[several])
     assert set(several.index) == set(hpav18.antibody[train])
     report = leak_report(hpav18, check_folds(hpav18, closed, by="well"))
-    assert report.leaked["well"] == 0 and report.share["antibody"] == 1 and "on purpose" in report.verdict["antibody"]
+    assert report.leaked["well"] == 0 and report.share["antibody"] == 1
+    assert "on purpose" in report.verdict["antibody"]
     lines = check_folds(hpav18, leave_out(hpav18), by="cell_line")
     assert lines.fold.nunique() == 27 and leak_report(hpav18, lines).share["antibody"] > .9
     names = sorted(set(hpav18.cell_line))
@@ -398,4 +436,5 @@ def test_real_closed_and_left_out(hpav18):
         k = names.index(line)
         strict = check_folds(hpav18, purge(hpav18, lines, k))
         train, held = fold_rows(hpav18, strict, k)
-        assert set(hpav18.cell_line[held]) == {line} and len(train) == after and len(fold_rows(hpav18, lines, k)[0]) == before
+        assert set(hpav18.cell_line[held]) == {line} and len(train) == after
+        assert len(fold_rows(hpav18, lines, k)[0]) == before

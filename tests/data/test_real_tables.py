@@ -1,4 +1,7 @@
-"The real label tables and real models' probabilities: folds, counts, decisions. Needs the data of `HPA_REAL_DATA` (or ../shared/data)."
+"""The real label tables and real models' probabilities: folds, counts, decisions.
+
+Needs the data of `HPA_REAL_DATA` (or ../shared/data).
+"""
 import time
 
 import numpy as np
@@ -13,8 +16,10 @@ from hpa_lib.decide.decision import Decision, fit_decision
 from hpa_lib.decide.submit import check_submission, write_submission
 from hpa_lib.decide.thresholds import apply_thresholds, bootstrap_f1, fit_thresholds
 
-COUNTS = [12885, 1254, 3621, 1561, 1858, 2513, 1008, 2822, 53, 45, 28, 1093, 688, 537, 1066, 21, 530, 210, 902, 1482, 172, 3777, 802, 2965,
-          322, 8228, 328, 11]
+COUNTS = [
+    12885, 1254, 3621, 1561, 1858, 2513, 1008, 2822, 53, 45, 28, 1093, 688, 537,
+    1066, 21, 530, 210, 902, 1482, 172, 3777, 802, 2965, 322, 8228, 328, 11,
+]
 
 
 @pytest.fixture(scope="session")
@@ -24,7 +29,7 @@ def tables(real):
 
 
 def read(path, source):
-    "A label table as the part of a samples table that splits need"
+    "A label table as the part of a samples table that folds need"
     table = pd.read_csv(path, dtype=str)
     return pd.DataFrame(dict(id=table.Id, labels=[HPA28.parse(o) for o in table.Target], source=source))
 
@@ -80,8 +85,9 @@ def test_both_sources_balanced(kaggle, hpav18):
 @pytest.fixture(scope="session")
 def model_table(tables):
     "Mean probabilities of six real models for the 11,702 test pictures"
-    folder, ids = tables.parent / "test_probs", pd.read_csv(tables / "kaggle_sample_submission.csv.gz").Id
-    probs = np.mean([np.load(o).astype("float32") for o in sorted(folder.glob("*.npy"))], axis=0)
+    ids = pd.read_csv(tables / "kaggle_sample_submission.csv.gz").Id
+    models = sorted((tables.parent / "test_probs").glob("*.npy"))
+    probs = np.mean([np.load(o).astype("float32") for o in models], axis=0)
     return pd.DataFrame(probs, columns=HPA28.names).assign(id=ids)
 
 
@@ -91,7 +97,7 @@ def test_decision_on_real_models(model_table, tables, tmp_path):
     probs = probs.merge(grouped_folds(dev), on="id")
     decision, score = fit_decision(probs, dev, draws=200, rule="exact")
     assert score.unscored == ["Peroxisomes"]               # class 8 has no positive there, the README says
-    assert decision.thresholds["Peroxisomes"] == 1         # the exact rule never claims it; the default borrows from the other classes
+    assert decision.thresholds["Peroxisomes"] == 1         # the exact rule never claims it; the default borrows
     assert 0 < fit_decision(probs, dev, draws=9)[0].thresholds["Peroxisomes"] < .5
     assert .6 < score.at_half < .95 and .6 < score.nested < score.in_sample < .97
     assert decision.scores["low"] < score.nested < decision.scores["high"]

@@ -1,5 +1,4 @@
 "Real tables and real formats: counts as published, and the same bytes whatever the container."
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -15,14 +14,21 @@ from hpa_lib.data.samples import RGBY, folder_samples, join_samples, kaggle_samp
 from hpa_lib.data.sources import hpav18_samples, pattern_samples, table_samples
 from hpa_lib.data.store import pack
 
-KAGGLE_COUNTS = [12885, 1254, 3621, 1561, 1858, 2513, 1008, 2822, 53, 45, 28, 1093, 688, 537, 1066, 21, 530, 210, 902, 1482, 172, 3777, 802, 2965, 322, 8228, 328, 11]
+KAGGLE_COUNTS = [
+    12885, 1254, 3621, 1561, 1858, 2513, 1008, 2822, 53, 45, 28, 1093, 688, 537,
+    1066, 21, 530, 210, 902, 1482, 172, 3777, 802, 2965, 322, 8228, 328, 11,
+]
 
 
 @pytest.fixture(scope="module")
 def tables(real):
+    "Kaggle's training and test rows, and those of the public atlas"
     t = real / "tables"
-    return (table_samples(t / "kaggle_train.csv.gz", source="kaggle"), table_samples(t / "kaggle_sample_submission.csv.gz", columns=("Id", "Predicted"), is_test=True, source="kaggle_test"),
-            table_samples(t / "hpav18.csv.gz", cell_line="CellLine", source="hpav18"))
+    train = table_samples(t / "kaggle_train.csv.gz", source="kaggle")
+    sample = t / "kaggle_sample_submission.csv.gz"
+    test = table_samples(sample, columns=("Id", "Predicted"), is_test=True, source="kaggle_test")
+    hpa = table_samples(t / "hpav18.csv.gz", cell_line="CellLine", source="hpav18")
+    return train, test, hpa
 
 
 def test_tables_hold_what_was_published(tables):
@@ -60,19 +66,30 @@ def test_full_size_formats_are_the_same_bytes(real, tmp_path):
     assert x.shape == (4, 2048, 2048)
     for c, p in zip(RGBY, x):
         Image.fromarray(p.astype(np.uint16) << 8 | p).save(tmp_path / f"wide_{c}.tif", compression="tiff_lzw")
-        tifffile.imwrite(tmp_path / f"big_{c}.tif", p.astype(">u2") << 8, byteorder=">", compression="zlib", bigtiff=True)
+        big = dict(byteorder=">", compression="zlib", bigtiff=True)
+        tifffile.imwrite(tmp_path / f"big_{c}.tif", p.astype(">u2") << 8, **big)
         Image.fromarray(p).save(tmp_path / f"eight_{c}.tif")
         Image.fromarray(p.astype(np.uint16) << 4).save(tmp_path / f"twelve_{c}.png")
     for o in folder_samples(tmp_path).itertuples():
         assert (read_sample(o, depth="12" if o.id == "twelve" else "16") == x).all(), o.id
+
+    # One file with all channels
     (tmp_path / "ome").mkdir()
-    tifffile.imwrite(tmp_path / "ome/f1.ome.tif", x.astype(np.uint16) << 8, photometric="minisblack", tile=(512, 512), compression="zlib",
-                     metadata=dict(axes="CYX", Channel=dict(Name=["MT", "GFP", "DAPI", "ER"]), PhysicalSizeX=.08, PhysicalSizeY=.08))
-    s = pattern_samples(tmp_path / "ome", "{id}.ome.tif", planes=dict(red="MT", green="GFP", blue="DAPI", yellow="ER"))
+    stains = dict(red="MT", green="GFP", blue="DAPI", yellow="ER")
+    tifffile.imwrite(
+        tmp_path / "ome/f1.ome.tif", x.astype(np.uint16) << 8, photometric="minisblack", tile=(512, 512),
+        compression="zlib", metadata=dict(
+            axes="CYX", Channel=dict(Name=list(stains.values())), PhysicalSizeX=.08, PhysicalSizeY=.08,
+        ),
+    )
+    s = pattern_samples(tmp_path / "ome", "{id}.ome.tif", planes=stains)
     assert (read_sample(s.loc[0]) == x).all() and s.pixel_size[0] == pixel_size(tmp_path / "ome/f1.ome.tif") == .08
+
+    # Packed
     store = pack(s, tmp_path / "s.zarr", 512, progress=False)
     assert store.pixel_size == pytest.approx(.32)
-    assert (store[0] == pack(kaggle[kaggle.id == row.id].reset_index(drop=True), tmp_path / "k.zarr", 512, progress=False)[0]).all()
+    only = kaggle[kaggle.id == row.id].reset_index(drop=True)
+    assert (store[0] == pack(only, tmp_path / "k.zarr", 512, progress=False)[0]).all()
 
 
 def test_jpegs_of_the_public_atlas(real, tmp_path):
