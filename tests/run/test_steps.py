@@ -78,7 +78,7 @@ def test_what_comes_out_the_same_stops_there(seed, tmp_path):
 KILLED = """
 import os, sys, time
 from pathlib import Path
-from hpa_lib.steps import Step, run_steps
+from hpa_lib.run.steps import Step, run_steps
 path = Path(sys.argv[1])
 def a(): (path/'a').write_text('a'); open(path.parent/'log', 'a').write('a')
 def b():
