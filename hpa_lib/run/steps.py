@@ -167,7 +167,7 @@ def _writer(self:_Graph, place:str, reader:str) -> str|None: # None: it comes fr
         raise RunError(f"{reader} reads {place}, which is not there, and no step writes it: check the path")
 
 @patch
-def called(self:_Graph, place:str, writer:str|None) -> str: # the place; of an output outside of the run folder its number
+def called(self:_Graph, place:str, writer:str|None) -> str: # the place; of an output outside the run folder its number
     if writer and os.path.isabs(place) and place in self.outputs[writer]:
         return f'{writer} output {self.outputs[writer].index(place)}'
     return place
