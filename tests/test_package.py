@@ -153,7 +153,7 @@ REFUSED = {
     'learn.augment': ("augmentation('bestfiting')", "did you mean 'bestfitting'"),
     'learn.losses': ("get_loss('lovas')", "did you mean 'lovasz'"),
     'decide.threshold_rules': ("threshold_rule('exakt')", "no rule is called 'exakt': did you mean 'exact'?"),
-    'run.recipes': ("load_recipe('bestfiting')", "no recipe is called 'bestfiting'"),
+    'run.recipes': ("load_recipe('bestfiting')", "no recipe is called 'bestfiting' (a file ends in .toml): did you mean 'bestfitting'?"),
 }
 OWN = dict(data=DataError, synth=SynthError, nets=NetError, learn=LearnError, decide=DecisionError, run=RunError)
 

@@ -8,13 +8,12 @@ __all__ = ['START', 'environment', 'now', 'Run', 'recipe_vocab', 'seen_side', 'w
            'train_fold', 'predict_fold', 'decide_run', 'submit_run', 'seen_facts', 'report_run', 'bundle_run']
 
 # %% ../../nbs/run/84_folder.ipynb #c-4547026b
-import os
 import platform
 import resource
 import shutil
 import subprocess
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from contextlib import ExitStack
 from datetime import datetime, timezone
 from importlib.metadata import version
@@ -57,15 +56,26 @@ from ..see.report import plot_classes, plot_curves, plot_history, plot_samples, 
 
 # %% ../../nbs/run/84_folder.ipynb #commit
 def _commit() -> str|None: # of the checkout this library runs from, if it is one
-    try: return subprocess.run(['git', 'rev-parse', 'HEAD'], cwd=hpa_lib.__path__[0], capture_output=True, text=True, check=True).stdout.strip()
-    except (OSError, subprocess.CalledProcessError): return None
+    try:
+        asked = subprocess.run(
+            ['git', 'rev-parse', 'HEAD'], cwd=hpa_lib.__path__[0], capture_output=True, text=True, check=True,
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return asked.stdout.strip()
 
 # %% ../../nbs/run/84_folder.ipynb #environment
 def environment() -> dict: # for manifest.json
     "Versions, machine and commit: what one would ask when a result cannot be repeated"
-    pkgs = ('hpa_lib', 'fastai', 'torch', 'timm', 'numpy', 'pandas', 'zarr')
-    return dict(python=platform.python_version(), machine=platform.machine(), cpus=torch.get_num_threads(), cuda=torch.cuda.is_available(),
-                commit=_commit(), versions={o: version(o) for o in pkgs})
+    packages = ('hpa_lib', 'fastai', 'torch', 'timm', 'numpy', 'pandas', 'zarr')
+    return dict(
+        python=platform.python_version(),
+        machine=platform.machine(),
+        cpus=torch.get_num_threads(),
+        cuda=torch.cuda.is_available(),
+        commit=_commit(),
+        versions={o: version(o) for o in packages},
+    )
 
 # %% ../../nbs/run/84_folder.ipynb #now
 def now() -> str: # like 20260102-030405
@@ -79,27 +89,40 @@ class Run:
         path:str|Path, # the folder; must hold a recipe.toml
     ):
         self.path = Path(path)
-        if not (self.path/'recipe.toml').is_file(): raise FileNotFoundError(f"{path} is no run folder: it has no recipe.toml")
+        if not (self.path/'recipe.toml').is_file():
+            raise FileNotFoundError(f"{path} is no run folder: it has no recipe.toml")
         self.recipe = load_recipe(self.path/'recipe.toml')
         self.manifest = read_json(self.path/'manifest.json')
+
     def __repr__(self):
         if self.recipe.blend.runs: return f"Run({self.path.name}: blends {', '.join(self.members)})"
         return f"Run({self.path.name}: folds {self.done} of {self.recipe.split.folds} done)"
+
     def fold(self, k) -> Path: return self.path/f'fold{k}'
+
     @property
-    def done(self) -> list[int]: return sorted(int(o.parent.name[4:]) for o in self.path.glob('fold*/fold.json') if (o.parent/'oof.parquet').is_file())
+    def done(self) -> list[int]: # folds that were trained and asked
+        trained = [o.parent for o in self.path.glob('fold*/fold.json')]
+        return sorted(int(o.name.removeprefix('fold')) for o in trained if (o/'oof.parquet').is_file())
+
     @property
     def samples(self) -> pd.DataFrame: return load_samples(self.path/'tied.parquet')
+
     @property
     def folds(self) -> pd.DataFrame: return pd.read_parquet(self.path/'folds.parquet')
+
     @property
     def oof(self) -> pd.DataFrame: return pd.read_parquet(self.path/'oof.parquet')
+
     @property
     def decision(self) -> Decision: return load_decision(self.path/'decision.json')
+
     @property
     def report(self) -> dict: return read_json(self.path/'report.json')
+
     @property
     def vocab(self) -> Vocab: return recipe_vocab(self.recipe, Vocab(**self.manifest['vocab']))
+
     def history(self, k) -> pd.DataFrame: return pd.read_csv(self.fold(k)/'history.csv')
 
 # %% ../../nbs/run/84_folder.ipynb #recipe-vocab
@@ -123,7 +146,8 @@ def seen_side(
 def store(self:Run) -> Store: # with the samples table and the vocabulary of the run
     "The packed pictures of a run; raises `RunError` when other pictures lie there now"
     if self.members: return next(iter(self.members.values())).store
-    return with_table(Store((self.path/self.manifest['store']).resolve()), self.samples, Vocab(**self.manifest['vocab']))
+    packed = Store((self.path/self.manifest['store']).resolve())
+    return with_table(packed, self.samples, Vocab(**self.manifest['vocab']))
 
 # %% ../../nbs/run/84_folder.ipynb #with-table
 def with_table(
@@ -136,15 +160,22 @@ def with_table(
     store.vocab = vocab
     return store
 
+# %% ../../nbs/run/84_folder.ipynb #match-table
 def match_table(
     packed:pd.DataFrame, # samples table of a store: its ids and their order
     samples:pd.DataFrame, # samples table of the same ids, in any order
     where:str|Path='the store', # for messages
 ) -> pd.DataFrame: # the rows of `samples` in the order of `packed`; status, error and sizes as they were packed
     "The rows of a table in the order of a store; raises `RunError` for other ids"
-    lost, more = packed.id[~packed.id.isin(samples.id)], samples.id[~samples.id.isin(packed.id)]
-    if len(lost): raise RunError(f"{where} holds {few(lost)}, which the samples table lacks: make the table again from the same pictures")
+    # The same ids
+    lost = packed.id[~packed.id.isin(samples.id)]
+    more = samples.id[~samples.id.isin(packed.id)]
+    if len(lost):
+        cure = "make the table again from the same pictures"
+        raise RunError(f"{where} holds {few(lost)}, which the samples table lacks: {cure}")
     if len(more): raise RunError(f"{where} lacks {few(more)} of the samples table: pack again")
+
+    # In the order of the store, with what was noted when it was packed
     rows = samples.set_index('id').loc[packed.id].reset_index()
     noted = {c: packed[c].to_numpy() for c in ('status', 'error', 'height', 'width') if c in packed}
     return rows.assign(**noted)
@@ -166,18 +197,20 @@ def trained(self:Run) -> list[int]: # ascending
 @patch
 def probs(self:Run,
     which:str='oof', # "oof": validation rows, each by the network that had not seen it; "test": test rows, by all
-) -> pd.DataFrame|dict[str, pd.DataFrame]|None: # id, fold (for "oof"), a column per class; of a blended run name -> table; None: there are none
-    "Probabilities of a run, one row per sample, reduced as its recipe says"
-    if which not in ('oof', 'test'): raise RunError(f"which={which!r}: a run has probabilities of validation rows ('oof') and of test rows ('test')")
+) -> pd.DataFrame|dict[str, pd.DataFrame]|None: # id, fold (if "oof"), a column per class; of a blend name -> table
+    "Probabilities of a run, one row per sample, reduced as its recipe says; None where there are no test rows"
+    if which not in ('oof', 'test'):
+        raise RunError(f"which={which!r}: a run has probabilities of validation rows ('oof') and of test rows ('test')")
     if self.members:
         tables = {k: o.probs(which) for k,o in self.members.items()}
         return None if any(o is None for o in tables.values()) else tables
-    file, v = self.path/f'{which}.parquet', self.recipe.views
+
+    file, views = self.path/f'{which}.parquet', self.recipe.views
     if not file.is_file():
         if which == 'test': return None
         raise RunError(f"{file} is not there: run step decide first (`hpa decide {self.path}`)")
     table = pd.read_parquet(file)
-    probs = reduce_views(table, v.reduce, v.folds)
+    probs = reduce_views(table, views.reduce, views.folds)
     if which == 'test': return probs.reset_index()
     fold = table.groupby('id').fold.first()
     return probs.assign(fold=fold.loc[probs.index]).reset_index()
@@ -219,20 +252,30 @@ def recipe_learner(
     cbs:Iterable[Callback]=(), # further callbacks
 ) -> RGBYLearner: # ready for `lr_find`, or for training
     "The Learner of one fold of a recipe; random numbers begin where the recipe says"
-    d, m, t, start = recipe.data, recipe.model, recipe.train, read_start(path)
+    m, t = recipe.model, recipe.train
     set_seed(t.seed + fold)
-    dls = store_dls(store, folds, fold, recipe_vocab(recipe, store), t.bs, tfms=t.augment, crop=d.crop, sampler=t.sampler, power=t.power,
-                    batches=t.batches, val_batches=t.val_batches, path=path)
+    dls = store_dls(
+        store, folds, fold, recipe_vocab(recipe, store), t.bs, tfms=t.augment, crop=recipe.data.crop,
+        sampler=t.sampler, power=t.power, batches=t.batches, val_batches=t.val_batches, path=path,
+    )
+
+    # The network, from the weights of the recipe or from the fold's own start
+    begin, start = Path(path)/START, read_start(path)
     weights = None if m.weights == 'none' else m.weights
-    how = m.model_dump(exclude={'arch', 'weights', 'seen'}) | dict(weights=weights if start is None else Path(path)/START)
-    return rgby_learner(dls, m.arch, t.loss, path=path, cbs=[*recipe_callbacks(t, start and (start['value'], Path(path)/START)), *cbs], opt_func=t.opt, wd=t.wd, **how)
+    if start is not None: weights = begin
+    how = m.model_dump(exclude={'arch', 'weights', 'seen'})
+
+    watch = recipe_callbacks(t, start and (start['value'], begin))
+    return rgby_learner(
+        dls, m.arch, t.loss, path=path, cbs=[*watch, *cbs], opt_func=t.opt, wd=t.wd, weights=weights, **how,
+    )
 
 # %% ../../nbs/run/84_folder.ipynb #read-start
 START = 'start.safetensors' # weights that a fold begins with, beside `start.json`
 
 def read_start(
     path:str|Path, # folder of a fold
-) -> dict|None: # value (of the monitored column), scale (of the learning rate), weights (their digest); None: begun as the recipe says
+) -> dict|None: # value (of the monitored column), scale (of the rate), weights (digest); None: begun as the recipe says
     "What a fold begins with, if it goes on from its own best epoch"
     file = Path(path)/'start.json'
     return read_json(file) if file.is_file() else None
@@ -247,10 +290,16 @@ def training_key(
     cbs:Iterable[Callback]=(), # further callbacks
 ) -> str: # the same for trainings that are the same
     "Digest of all that the training of a fold depends on"
+    # How it is trained
     settings = recipe.model_dump(mode='json', include={'data', 'model', 'train'})
     weights = file_digest(recipe.model.weights) if Path(recipe.model.weights).suffix else None
+
+    # On what
+    classes = recipe_vocab(recipe, store).names
     labels = store.samples.loc[store.samples.id.isin(folds.id), ['id', 'labels']]
-    return digest([settings, weights, store.fingerprint, recipe_vocab(recipe, store).names, labels.to_json(), folds.to_csv(), fold, start, callback_names(cbs)])
+    data = store.fingerprint, classes, labels.to_json(), folds.to_csv()
+
+    return digest([settings, weights, *data, fold, start, callback_names(cbs)])
 
 # %% ../../nbs/run/84_folder.ipynb #callback-names
 def callback_names(
@@ -265,15 +314,16 @@ def check_seen(
     store:Store, # the packed pictures, with the run's table
     folds:pd.DataFrame, # columns id and fold
     fold:int, # the fold that validates
-) -> Seen: # validation rows that the weights were trained on (none unless the recipe marks them), and whether they say so at all
+) -> Seen: # validation rows that the weights were trained on, if the recipe marks them; and whether the weights say so
     "Raises `RunError` when the weights to begin with have seen validation rows, unless the recipe says what to do"
     weights = recipe.model.weights
     if not Path(weights).suffix: return Seen([], [], True)
     rows = store.samples.iloc[store_rows(store, folds, fold)[1]]
     seen = seen_ids(weights, rows.id, rows.group)
     if not seen.ids or recipe.model.seen == 'mark': return seen
-    raise RunError(f"{weights} was trained on {len(seen.ids)} of the {len(rows)} validation rows of fold {fold}, such as {few(seen.ids, 2)}: choose other weights or folds, "
-                   "or say model.seen=mark to train all the same and have the score marked as seen")
+    found = f"{len(seen.ids)} of the {len(rows)} validation rows of fold {fold}, such as {few(seen.ids, 2)}"
+    mark = "say model.seen=mark to train all the same and have the score marked as seen"
+    raise RunError(f"{weights} was trained on {found}: choose other weights or folds, or {mark}")
 
 # %% ../../nbs/run/84_folder.ipynb #fit-fold
 def fit_fold(
@@ -287,9 +337,9 @@ def fit_fold(
 ) -> RGBYLearner: # trained; its network is the kept one
     "Train on all folds but one by the recipe; a training that was interrupted goes on after its last whole epoch"
     t, start = recipe.train, read_start(path)
+    lr = t.lr if start is None else (np.array(t.lr)*start['scale']).tolist()
     learn = recipe_learner(store, folds, fold, recipe, path, cbs)
     learn.add_cb(Checkpoint(key=training_key(store, folds, fold, recipe, start, cbs)))
-    lr = t.lr if start is None else (np.array(t.lr)*start['scale']).tolist()
     with ExitStack() as quiet:
         if not progress:
             quiet.enter_context(learn.no_bar())
@@ -302,7 +352,8 @@ def fold_weights(
     path:str|Path, # folder of a fold
 ) -> list[Path]: # `model.safetensors`, then `model_2.safetensors` and so on
     "Weights that a fold left, the best epoch first"
-    return [Path(path)/'model.safetensors', *sorted(Path(path).glob('model_*.safetensors'), key=lambda o: int(o.stem[6:]))]
+    def number(file): return int(file.stem.removeprefix('model_'))
+    return [Path(path)/'model.safetensors', *sorted(Path(path).glob('model_*.safetensors'), key=number)]
 
 # %% ../../nbs/run/84_folder.ipynb #train-fold
 def train_fold(
@@ -316,21 +367,30 @@ def train_fold(
     path, begun = run.fold(fold), time.time()
     seen = check_seen(run.recipe, store, run.folds, fold)
     learn = fit_fold(store, run.folds, fold, run.recipe, path, progress, cbs)
+    _name_weights(learn, path, run.recipe.train.keep)
 
-    # the kept epochs get their names, the best one first
-    for o in path.glob('model*.safetensors'): o.unlink()
-    kept = [learn.keep_best.file(e) for _,e in learn.keep_best.epochs] if run.recipe.train.keep else []
-    for i,o in enumerate(kept): shutil.copy(o, path/f"model{f'_{i+1}' if i else ''}.safetensors")
-    if not kept: save_model(learn.model, path/'model.safetensors')
-    shutil.rmtree(path/'checkpoints', ignore_errors=True)
-
-    facts = dict(seed=run.recipe.train.seed + fold, device=str(learn.dls.device), precision=str(learn.model.precision), epochs=len(learn.history.rows),
-                 train_seconds=time.time() - begun, peak_memory_mb=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss//1024)
+    # What can be said of it
+    facts = dict(
+        seed=run.recipe.train.seed + fold,
+        device=str(learn.dls.device),
+        precision=str(learn.model.precision),
+        epochs=len(learn.history.rows),
+        train_seconds=time.time() - begun,
+        peak_memory_mb=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss//1024,
+    )
     if seen.ids: facts['seen'] = len(seen.ids)
     if not seen.known: facts['start_unknown'] = True
     if learn.model.filled is not None: facts['filled'] = str(learn.model.filled)
     write_json(path/'fold.json', facts)
     return path
+
+def _name_weights(learn:RGBYLearner, path:Path, keep:int) -> None: # of the kept epochs, the best one first
+    for o in path.glob('model*.safetensors'): o.unlink()
+    kept = [learn.keep_best.file(e) for _,e in learn.keep_best.epochs] if keep else []
+    for i,o in enumerate(kept, start=1):
+        shutil.copy(o, path/('model.safetensors' if i == 1 else f'model_{i}.safetensors'))
+    if not kept: save_model(learn.model, path/'model.safetensors')           # of the last epoch
+    shutil.rmtree(path/'checkpoints', ignore_errors=True)
 
 # %% ../../nbs/run/84_folder.ipynb #predict-fold
 def predict_fold(
@@ -340,15 +400,21 @@ def predict_fold(
     progress:bool=True, # show bars
 ) -> Path: # the folder of the fold, with `oof.parquet` written last
     "Probabilities of a fold's validation rows and of all test rows, in every view, by its best epochs"
-    path, v, vocab = run.fold(fold), run.recipe.views, recipe_vocab(run.recipe, store)
-    files, n = fold_weights(path)[:v.epochs], len(get_views(v.names))
-    rows = dict(test=np.flatnonzero(store.ok & store.samples.is_test.astype(bool)), oof=store_rows(store, run.folds, fold)[1])
+    path, views, vocab = run.fold(fold), run.recipe.views, recipe_vocab(run.recipe, store)
+    rows = dict(
+        test=np.flatnonzero(store.ok & store.samples.is_test.astype(bool)),
+        oof=store_rows(store, run.folds, fold)[1],
+    )
+
+    # Views of the second epoch are numbered after those of the first
+    n, crop = len(get_views(views.names)), seen_side(run.recipe)
     parts = {k: [] for k,r in rows.items() if len(r)}
-    for i,file in enumerate(files):
+    for i,file in enumerate(fold_weights(path)[:views.epochs]):
         model = use_precision(load_model(file).to(default_device()))
-        for k in parts:
-            table = predict_rows(model, store, rows[k], vocab, v.names, fold, progress=progress, crop=seen_side(run.recipe))
-            parts[k].append(table.assign(view=table['view'] + i*n))
+        for k,found in parts.items():
+            table = predict_rows(model, store, rows[k], vocab, views.names, fold, progress=progress, crop=crop)
+            found.append(table.assign(view=table['view'] + i*n))
+
     for k,tables in parts.items():
         with writing(path/f'{k}.parquet') as part: pd.concat(tables, ignore_index=True).to_parquet(part)
     return path
@@ -363,34 +429,38 @@ def _gather(run:Run, name:str) -> pd.DataFrame|None: # tables of all folds in on
 
 # %% ../../nbs/run/84_folder.ipynb #targets
 def _targets(run:Run) -> pd.DataFrame: # samples with only the labels that are asked about
-    s = run.samples[['id', 'labels', 'group', 'twin']].copy()
-    known = s.labels.notna()
-    s.loc[known, 'labels'] = pd.Series(run.vocab.only(s.labels[known]), index=s.index[known], dtype=object)
-    return s
+    samples = run.samples[['id', 'labels', 'group', 'twin']].copy()
+    known = samples.labels.notna()
+    asked = run.vocab.only(samples.labels[known])
+    samples.loc[known, 'labels'] = pd.Series(asked, index=samples.index[known], dtype=object)
+    return samples
 
 # %% ../../nbs/run/84_folder.ipynb #decide-run
 def decide_run(
     run:Run, # with one or more folds done, or blended
 ) -> tuple[Decision, NestedScore]: # the decision, its honest score
-    "Gather out-of-fold probabilities and fit a decision; write `oof.parquet`, `decision.json`, `nested.parquet` and `classes.csv`"
-    if not run.members and _gather(run, 'oof') is None: raise RunError(f"{run.path} has no finished fold: train one first")
-    tables, d = run.probs('oof'), run.recipe.decide
-    samples = _targets(run)
-    tables = name_tables(tables)
-    first = next(iter(tables.values()))
-
-    # a single fold is cut once more, by groups
-    if first.fold.nunique() == 1:
-        rows = samples[samples.id.isin(first.id)].reset_index(drop=True)
-        again = grouped_folds(rows, run.vocab, min(5, rows.group.nunique())).set_index('id').fold
-        tables = {k: t.assign(fold=again.loc[t.id].to_numpy()) for k, t in tables.items()}
-
-    decision, score = fit_decision(tables, samples, d.fallbacks or None, d.cap, rule=d.rule, calibrate=d.calibrate, blend=run.recipe.blend.how if run.members else None, average_twins=d.average_twins)
+    "Gather out-of-fold probabilities and fit a decision; write both, `nested.parquet` and `classes.csv`"
+    if not run.members and _gather(run, 'oof') is None:
+        raise RunError(f"{run.path} has no finished fold: train one first")
+    d, samples = run.recipe.decide, _targets(run)
+    tables = _cut_again(name_tables(run.probs('oof')), samples, run.vocab)
+    decision, score = fit_decision(
+        tables, samples, d.fallbacks or None, d.cap,
+        rule=d.rule, calibrate=d.calibrate, average_twins=d.average_twins,
+        blend=run.recipe.blend.how if run.members else None,
+    )
     if d.known: decision = decision.model_copy(update=dict(known=read_known(d.known, run.vocab)))
     first = next(iter(tables.values()))
     score.save(run.path, first.id, first.fold)
     decision.save(run.path/'decision.json')
     return decision, score
+
+def _cut_again(tables:dict, samples:pd.DataFrame, vocab:Vocab) -> dict: # a single fold is cut into folds by groups
+    first = next(iter(tables.values()))
+    if first.fold.nunique() != 1: return tables
+    rows = samples[samples.id.isin(first.id)].reset_index(drop=True)
+    fold = grouped_folds(rows, vocab, min(5, rows.group.nunique())).set_index('id').fold
+    return {k: t.assign(fold=fold.loc[t.id].to_numpy()) for k,t in tables.items()}
 
 # %% ../../nbs/run/84_folder.ipynb #submit-run
 def submit_run(
@@ -411,29 +481,49 @@ def submit_run(
 # %% ../../nbs/run/84_folder.ipynb #seen-facts
 def seen_facts(
     run:Run, # with trained folds
-) -> dict: # seen: folds whose validation rows the first weights knew; start_unknown: folds whose first weights do not say; edited: files accepted as edited
+) -> dict: # seen, start_unknown: folds whose first weights knew validation rows, or do not say; edited: files accepted
     "What a reader of a score must know about it; empty where there is nothing to say"
-    runs = run.members.values() or [run]
-    folds = {f'{r.path.name}/fold{k}' if run.members else k: read_json(r.fold(k)/'fold.json') for r in runs for k in r.trained}
-    found = {o: [k for k,facts in folds.items() if facts.get(o)] for o in ('seen', 'start_unknown')}
+    folds = {}
+    for r in run.members.values() or [run]:
+        for k in r.trained:
+            name = f'{r.path.name}/fold{k}' if run.members else k
+            folds[name] = read_json(r.fold(k)/'fold.json')
+    found = {o: [name for name,facts in folds.items() if facts.get(o)] for o in ('seen', 'start_unknown')}
     found['edited'] = sorted(run.manifest.get('accepted', {}))
     return {k: v for k,v in found.items() if v}
 
 # %% ../../nbs/run/84_folder.ipynb #report-words
 def _report_words(run:Run, facts:dict) -> list[str]: # paragraphs
-    s, known = run.decision.scores, seen_facts(run)
-    words = [f"Macro F1 {s['nested']:.3f} (nested: every threshold fitted on other folds), 95 % interval over groups {s['low']:.3f} to {s['high']:.3f}; "
-             f"in-sample {s['in_sample']:.3f}, all thresholds at .5 {s['at_half']:.3f}; mean average precision {facts['mean_ap']:.3f}."]
-    unscored = f" Without a positive and not scored: {', '.join(facts['unscored'])}." if facts['unscored'] else ''
-    if run.members: words.append(f"{facts['samples']} samples, {len(run.vocab)} classes; blended of {', '.join(run.members)}." + unscored)
-    else:
-        r = run.recipe
-        words.append(f"{facts['samples']} samples, {len(run.vocab)} classes, folds {run.trained} of {r.split.folds}; {r.model.arch} at {r.data.size} px, {r.train.epochs} epochs." + unscored)
-    if len(run.trained) == 1: words.append("Only one fold was trained: its validation samples were cut by groups to score the thresholds, and the spread between folds is not known.")
-    if 'seen' in known: words.append(f"SEEN: the weights that training began with knew validation rows of fold {few(known['seen'], show=str)}; this score is not honest.")
-    if 'start_unknown' in known: words.append("The weights that training began with do not say what they were trained on; if validation samples were among it, this score is too high.")
-    if 'edited' in known: words.append(f"Edited by hand and accepted: {few(known['edited'], show=str)}; scores are of what was made before.")
+    words = [_score_words(run.decision.scores, facts), _made_of_words(run, facts)]
+    if len(run.trained) == 1:
+        words.append("Only one fold was trained: its validation samples were cut by groups to score the thresholds, "
+                     "and the spread between folds is not known.")
+    known = seen_facts(run)
+    if 'seen' in known:
+        words.append("SEEN: the weights that training began with knew validation rows of fold "
+                     f"{few(known['seen'], show=str)}; this score is not honest.")
+    if 'start_unknown' in known:
+        words.append("The weights that training began with do not say what they were trained on; "
+                     "if validation samples were among it, this score is too high.")
+    if 'edited' in known:
+        words.append(f"Edited by hand and accepted: {few(known['edited'], show=str)}; "
+                     "scores are of what was made before.")
     return words
+
+def _score_words(s:dict, facts:dict) -> str: # the score that counts first
+    return (f"Macro F1 {s['nested']:.3f} (nested: every threshold fitted on other folds), "
+            f"95 % interval over groups {s['low']:.3f} to {s['high']:.3f}; "
+            f"in-sample {s['in_sample']:.3f}, all thresholds at .5 {s['at_half']:.3f}; "
+            f"mean average precision {facts['mean_ap']:.3f}.")
+
+def _made_of_words(run:Run, facts:dict) -> str: # samples, classes, folds, network
+    r = run.recipe
+    size = f"{facts['samples']} samples, {len(run.vocab)} classes"
+    if run.members: made = f"{size}; blended of {', '.join(run.members)}."
+    else: made = (f"{size}, folds {run.trained} of {r.split.folds}; "
+                  f"{r.model.arch} at {r.data.size} px, {r.train.epochs} epochs.")
+    if facts['unscored']: made += f" Without a positive and not scored: {', '.join(facts['unscored'])}."
+    return made
 
 # %% ../../nbs/run/84_folder.ipynb #report-run
 def report_run(
@@ -442,36 +532,59 @@ def report_run(
     n:int=12, # best and worst samples to show
 ) -> Path: # report.html
     "Write `report.json` and `report.html`"
+    # What was said of each sample, and what is true
     rows, score = NestedScore.load(run.path)
     probs, samples = run.blended('oof').loc[rows.id], _targets(run).set_index('id')
-    truth = samples.labels.loc[probs.index]
-    targs, guess = run.vocab.multi_hot(truth), dict(zip(probs.index, run.vocab.decode(score.hard)))
-    s, order = run.decision.scores, sample_losses(probs, targs).index
-    facts = dict(mean_ap=mean_ap(targs, probs.to_numpy()), samples=len(probs), groups=int(samples.group.loc[probs.index].nunique()), folds=run.trained, unscored=score.unscored)
-    write_json(run.path/'report.json', s | facts | seen_facts(run) | dict(per_class=score.per_class.to_dict('index')))
+    truth, groups = samples.labels.loc[probs.index], samples.group.loc[probs.index]
+    targs = run.vocab.multi_hot(truth)
+    guess = dict(zip(probs.index, run.vocab.decode(score.hard)))
+    truth = dict(truth)
 
-    t = dict(truth)
-    right = [o for o in order[::-1] if guess[o] == t[o]][:n]
+    # In numbers
+    facts = dict(
+        mean_ap=mean_ap(targs, probs.to_numpy()), samples=len(probs), groups=int(groups.nunique()),
+        folds=run.trained, unscored=score.unscored,
+    )
+    per_class = dict(per_class=score.per_class.to_dict('index'))
+    write_json(run.path/'report.json', run.decision.scores | facts | seen_facts(run) | per_class)
+
+    # In pictures, the most surprising samples first
+    order = sample_losses(probs, targs).index
+    right = [o for o in order[::-1] if guess[o] == truth[o]][:n]
+    none_right = 'No sample has exactly the right labels.'
     return write_report(run.path/'report.html', f'hpa_lib run {run.path.name}', _report_words(run, facts), {
-        'Training': plot_history({k: run.history(k) for k in run.trained}) if run.trained else 'Blended of ' + ', '.join(run.members),
+        'Training': _training_part(run),
         'Classes': plot_classes(score),
         'Thresholds': plot_curves(probs, targs, run.decision.thresholds),
-        'Most surprising samples: wrong, or wrongly labelled': plot_samples(store, order[:n].tolist(), t, guess),
-        'Surest right samples': plot_samples(store, right, t, guess) if right else 'No sample has exactly the right labels.',
-        'Every class': score.per_class})
+        'Most surprising samples: wrong, or wrongly labelled': plot_samples(store, order[:n].tolist(), truth, guess),
+        'Surest right samples': plot_samples(store, right, truth, guess) if right else none_right,
+        'Every class': score.per_class,
+    })
+
+def _training_part(run:Run): # curves of its folds, or what it blends
+    if not run.trained: return 'Blended of ' + ', '.join(run.members)
+    return plot_history({k: run.history(k) for k in run.trained})
 
 # %% ../../nbs/run/84_folder.ipynb #bundle-run
 def bundle_run(
     run:Run, # with a decision
 ) -> Path: # the folder `bundle`
     "Gather what travels: one member for each run that is blended"
-    runs = run.members or {run.path.name: run}
+    runs = run.members or {'model': run}
+    members = [_member(name, o) for name,o in runs.items()]
     about = dict(run=run.path.name, scores=run.decision.scores, **seen_facts(run), **environment())
-    readings = [settle(o.path, o.source(r.recipe.data.channels).reading) for r in runs.values() for o in r.recipe.source]
-    reading, unsettled = common_reading(readings)
-    return save_members(run.path/'bundle', [_member(k if run.members else 'model', o) for k,o in runs.items()], run.vocab, run.decision, about=about, reading=reading, unsettled=unsettled, overwrite=True)
+    sources = [o.source(r.recipe.data.channels) for r in runs.values() for o in r.recipe.source]
+    reading, unsettled = common_reading([settle(o.path, o.reading) for o in sources])
+    return save_members(
+        run.path/'bundle', members, run.vocab, run.decision,
+        about=about, reading=reading, unsettled=unsettled, overwrite=True,
+    )
 
 def _member(name:str, run:Run) -> Member: # what a bundle keeps of a run
-    v = run.recipe.views
-    folds, weights = zip(*((k, o) for k in run.trained for o in fold_weights(run.fold(k))[:v.epochs]))
-    return Member.of(weights, run.store, views=v.names, reduce=v.reduce, crop=seen_side(run.recipe), folds=folds, reduce_folds=v.folds, name=name, vocab=run.vocab)
+    views = run.recipe.views
+    kept = [(k, o) for k in run.trained for o in fold_weights(run.fold(k))[:views.epochs]]
+    folds, weights = zip(*kept)
+    return Member.of(
+        weights, run.store, views=views.names, reduce=views.reduce, crop=seen_side(run.recipe),
+        folds=folds, reduce_folds=views.folds, name=name, vocab=run.vocab,
+    )

@@ -10,7 +10,7 @@ __all__ = ['recipe_part', 'with_sources', 'hand_in', 'training_estimate', 'recip
 import os
 import shutil
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -21,7 +21,7 @@ from fastai.callback.core import Callback
 from fastcore.basics import patch
 from filelock import FileLock
 
-from ..core import RunError, digest, few, file_digest, read_json, sync_folder, write_json, writing
+from ..core import RunError, digest, few, file_digest, read_json, write_json, writing
 from ..data.duplicates import add_twins, find_twins, get_rule, hash_pictures, inherit_antibodies, read_pairs
 from ..data.folds import check_folds, fold_numbers, grouped_folds, leak_report, read_folds, save_folds
 from ..data.images import split_ref
@@ -46,25 +46,31 @@ def recipe_part(
     *keys:str, # sections such as "train", or single settings such as "data.size"
 ) -> dict: # section -> key -> value
     "The part of a recipe that a step depends on"
-    whole, out = recipe.model_dump(mode='json'), {}
-    for section,_,name in (o.partition('.') for o in keys):
+    whole = recipe.model_dump(mode='json')
+    out = {}
+    for key in keys:
+        section, _, name = key.partition('.')
         if section not in whole or (name and name not in whole[section]):
             sections = ', '.join(k for k,v in whole.items() if isinstance(v, dict))
-            raise RunError(f"a recipe has no {section}{'.' * bool(name)}{name}: its sections are {sections}")
-        out.setdefault(section, {}).update({name: whole[section][name]} if name else whole[section])
+            raise RunError(f"a recipe has no {key}: its sections are {sections}")
+        found = {name: whole[section][name]} if name else whole[section]
+        out.setdefault(section, {}).update(found)
     return out
 
 # %% ../../nbs/run/86_pipeline.ipynb #with-sources
 def with_sources(
     recipe:Recipe, # all settings
-    pictures:str|Path|Source|Store|Iterable|None=None, # a folder, table, store or `Source`, or several; None: those of the recipe
+    pictures:str|Path|Source|Store|Iterable|None=None, # folder, table, store, `Source`, or several; None: the recipe's
     vocab:Vocab|str|None=None, # what label codes mean, for all that do not say it; None: as the source has it
 ) -> Recipe: # the same recipe with its sources, their paths whole
     "Say what is read"
     if pictures is None: given = recipe.source
-    else: given = [pictures] if isinstance(pictures, (str, Path, Source, Store)) else list(pictures)
+    elif isinstance(pictures, (str, Path, Source, Store)): given = [pictures]
+    else: given = list(pictures)
     found = [_settings(o) for o in given]
-    if vocab is not None: found = [o if o.vocab is not None else o.model_copy(update=dict(vocab=_vocab_words(vocab))) for o in found]
+    if vocab is not None:
+        said = dict(vocab=_vocab_words(vocab))
+        found = [o if o.vocab is not None else o.model_copy(update=said) for o in found]
     return recipe.model_copy(update=dict(source=found))
 
 def _settings(o):
@@ -77,7 +83,8 @@ def _settings(o):
         o = SourceSettings(path=str(o.path), name=o.name, train_only=o.train_only, **facts)
     return o.model_copy(update=dict(path=whole(o.path), table=whole(o.table), groups=whole(o.groups)))
 
-def _vocab_words(vocab): return vocab if isinstance(vocab, str) else dict(name=vocab.name, names=vocab.names, codes=vocab.codes)
+def _vocab_words(vocab):
+    return vocab if isinstance(vocab, str) else dict(name=vocab.name, names=vocab.names, codes=vocab.codes)
 
 # %% ../../nbs/run/86_pipeline.ipynb #hand-in
 def hand_in(
@@ -88,15 +95,17 @@ def hand_in(
     "Hand folds or pairs of twins to a run, and say which it has"
     given = Path(path)/'given'
     for name,o in dict(folds=folds, twins=twins).items():
-        if o is None: continue
-        given.mkdir(parents=True, exist_ok=True)
-        suffix = '.parquet' if isinstance(o, pd.DataFrame) else ''.join(Path(o).suffixes[-1:])
-        with writing(given/f'{name}{suffix}') as part:
-            if isinstance(o, pd.DataFrame): o.to_parquet(part, index=False)
-            else: shutil.copyfile(o, part)
-        for old in given.glob(f'{name}.*'):
-            if old.suffix != suffix: old.unlink()
+        if o is not None: _keep_given(o, given, name)
     return {name: o for name in ('folds', 'twins') for o in sorted(given.glob(f'{name}.*'))}
+
+def _keep_given(o:pd.DataFrame|str|Path, folder:Path, name:str) -> None: # under this name, in place of an older one
+    folder.mkdir(parents=True, exist_ok=True)
+    suffix = '.parquet' if isinstance(o, pd.DataFrame) else Path(o).suffix
+    with writing(folder/f'{name}{suffix}') as part:
+        if isinstance(o, pd.DataFrame): o.to_parquet(part, index=False)
+        else: shutil.copyfile(o, part)
+    for old in folder.glob(f'{name}.*'):
+        if old.suffix != suffix: old.unlink()
 
 # %% ../../nbs/run/86_pipeline.ipynb #c-2dec687c
 @dataclass
@@ -117,7 +126,8 @@ class _Work:
     @property
     def sources(self) -> list[Source]: return [o.source(self.recipe.data.channels) for o in self.recipe.source]
     @property
-    def stored(self) -> bool: return self.packed == Path(self.recipe.source[0].path) # are the pictures packed already?
+    def stored(self) -> bool: # are the pictures packed already?
+        return self.packed == Path(self.recipe.source[0].path)
     @property
     def classes(self) -> dict: return dict(classes=recipe_vocab(self.recipe, self.vocab).names)
     def each(self, name) -> tuple: return tuple(Path(f'fold{k}/{name}') for k in self.trained)
@@ -128,21 +138,32 @@ class _Work:
 @patch
 def read(self:_Work):
     table = read_sources(self.sources)
-    only = set().union(*(o.read().source.dropna().unique() for o in self.sources if o.train_only)) if any(o.train_only for o in self.sources) else set()
     for line in describe_sources(table): self.say(f'  {line}')
     if not (table.labels.notna() & ~table.is_test).any():
-        raise RunError(f"none of the {len(table)} samples has labels to learn from: give a table of ids and labels (table=; at a terminal --table FILE)")
-    save_samples(table.assign(train_only=table.source.isin(only)) if only else table, self.path/'samples.parquet')
+        cure = "give a table of ids and labels (table=; at a terminal --table FILE)"
+        raise RunError(f"none of the {len(table)} samples has labels to learn from: {cure}")
+
+    # Sources that are never scored
+    only = set()
+    for o in self.sources:
+        if o.train_only: only |= set(o.read().source.dropna())
+    if only: table = table.assign(train_only=table.source.isin(only))
+
+    save_samples(table, self.path/'samples.parquet')
     with writing(self.path/'references.parquet') as part: _references(table).to_parquet(part, index=False)
 
 def _references(samples):
     "Where each picture is, and the size and time of change of its files; nothing about labels"
     channels = list(sample_channels(samples))
-    files = {split_ref(o)[0] for o in pd.unique(samples[channels].to_numpy(object).ravel()) if not pd.isna(o)}
-    known = {o: _noted(o) for o in files}
-    notes = ['|'.join(known[split_ref(o)[0]] if isinstance(o, str) else '' for o in row) for row in samples[channels].to_numpy(object)]
+    noted = {o: _noted(o) for o in _files_of(samples)}
+    def of(ref): return noted[split_ref(ref)[0]] if isinstance(ref, str) else ''
+    notes = ['|'.join(of(o) for o in row) for row in samples[channels].to_numpy(object)]
     pixels = [c for c in ('depth', 'fit', 'missing') if c in samples]
     return samples[['id', *channels, *pixels]].assign(files=notes)
+
+def _files_of(samples) -> set[str]: # the files that a samples table refers to
+    refs = samples[list(sample_channels(samples))].to_numpy(object).ravel()
+    return {split_ref(o)[0] for o in pd.unique(refs) if not pd.isna(o)}
 
 def _noted(path):
     try: o = os.stat(path)
@@ -152,14 +173,26 @@ def _noted(path):
 # %% ../../nbs/run/86_pipeline.ipynb #c-pack-all
 @patch
 def pack_all(self:_Work):
-    table, d = load_samples(self.path/'samples.parquet'), self.recipe.data
+    d = self.recipe.data
+    table = load_samples(self.path/'samples.parquet')
     self.packed.parent.mkdir(parents=True, exist_ok=True)
-    reading, pixels = replace(self.reading, channels=tuple(d.channels), vocab=None), [c for c in ('depth', 'fit', 'missing') if c in table]
-    table = tidy_samples(table[['id', 'pixel_size', *d.channels, *pixels]], d.channels)      # pictures alone
+
+    # Pictures alone, and how they are read
+    reading = replace(self.reading, channels=tuple(d.channels), vocab=None)
+    pixels = [c for c in ('depth', 'fit', 'missing') if c in table]
+    table = tidy_samples(table[['id', 'pixel_size', *d.channels, *pixels]], d.channels)
+
+    # What it will take
     need = pack_estimate(table, d.size, reading, self.packed)
-    if need['pictures']: self.say(f"  packing {need['pictures']} of {len(table)} samples at {d.size} px: about {_amount(need['bytes'])} on disk ({_amount(need['free'])} free){_about(need['seconds'])}")
-    with FileLock(self.packed.with_name(f'.{self.packed.name}.lock')): store = pack(table, self.packed, d.size, reading=reading, progress=self.progress, update=True)
+    if need['pictures']:
+        work = f"packing {need['pictures']} of {len(table)} samples at {d.size} px"
+        self.say(f"  {work}: about {_on_disk(need['bytes'], need['free'])}{_about(need['seconds'])}")
+
+    with FileLock(self.packed.with_name(f'.{self.packed.name}.lock')):
+        store = pack(table, self.packed, d.size, reading=reading, progress=self.progress, update=True)
     self.say(f"  {store.path.name}: {store.decoded} of {len(store)} samples decoded")
+
+def _on_disk(n, free): return f"{_amount(n)} on disk ({_amount(free)} free)" # in words
 
 def _amount(n): # bytes in words
     for unit in ('bytes', 'kB', 'MB', 'GB'):
@@ -168,22 +201,32 @@ def _amount(n): # bytes in words
 
 def _about(seconds): # in words; nothing where it is not known
     if not seconds: return ''
-    return f', about {seconds:.0f} s' if seconds < 100 else f', about {seconds/60:.0f} min' if seconds < 6000 else f', about {seconds/3600:.1f} h'
+    if seconds < 100: return f', about {seconds:.0f} s'
+    if seconds < 6000: return f', about {seconds/60:.0f} min'
+    return f', about {seconds/3600:.1f} h'
 
 # %% ../../nbs/run/86_pipeline.ipynb #c-705541a7
 @patch
 def tie(self:_Work):
-    store, rule = Store(self.packed), self.recipe.split.twins
-    samples = store.samples if self.stored else match_table(store.samples, load_samples(self.path/'samples.parquet'), self.packed)
-    if samples.labels.isna().all(): raise RunError(f"{self.packed} holds pictures without labels, as runs share them: give the pictures themselves, or a store of `hpa pack`")
-    pairs = pd.DataFrame(columns=['id_a', 'id_b'], dtype=object)
-    if 'twins' in self.given: pairs = read_pairs(self.given['twins'])
-    elif rule != 'none':
-        luma = ['luma'] if 'luma' in get_rule(rule).radius else None
-        pairs = find_twins(hash_pictures(store, luma, progress=self.progress), rule, progress=self.progress)
+    store = Store(self.packed)
+    samples = store.samples
+    if not self.stored: samples = match_table(samples, load_samples(self.path/'samples.parquet'), self.packed)
+    if samples.labels.isna().all():
+        cure = "give the pictures themselves, or a store of `hpa pack`"
+        raise RunError(f"{self.packed} holds pictures without labels, as runs share them: {cure}")
+    pairs = self.pairs(store)
     with writing(self.path/'twins.csv') as part: pairs.to_csv(part, index=False)
     tied = inherit_antibodies(add_twins(samples, pairs))
     save_samples(tied.drop(columns=list(sample_channels(tied))), self.path/'tied.parquet')
+
+@patch
+def pairs(self:_Work, store:Store) -> pd.DataFrame: # id_a, id_b: handed in, or found in the pictures
+    rule = self.recipe.split.twins
+    if 'twins' in self.given: return read_pairs(self.given['twins'])
+    if rule == 'none': return pd.DataFrame(columns=['id_a', 'id_b'], dtype=object)
+    luma = ['luma'] if 'luma' in get_rule(rule).radius else None
+    hashes = hash_pictures(store, luma, progress=self.progress)
+    return find_twins(hashes, rule, progress=self.progress)
 
 @patch
 def open_store(self:_Work) -> Store: # pixels of the store, samples of the run
@@ -201,41 +244,58 @@ def open_run(self:_Work, **facts) -> Run: # the run folder with this recipe, and
     return Run(self.path)
 
 def _accepted(path:Path) -> dict[str, str]: # files that somebody edited, and what they were then
-    return {p: r['outputs'][p] for r in read_records(path).values() for p in r.get('accepted', []) if p in r.get('outputs', {})}
+    found = {}
+    for record in read_records(path).values():
+        outputs = record.get('outputs', {})
+        found |= {p: outputs[p] for p in record.get('accepted', []) if p in outputs}
+    return found
 
 # %% ../../nbs/run/86_pipeline.ipynb #c-efc5ba06
 @patch
 def make_folds(self:_Work):
-    s, samples = self.recipe.split, load_samples(self.path/'tied.parquet')
-    classes = recipe_vocab(self.recipe, self.vocab)
+    samples = load_samples(self.path/'tied.parquet')
     ok = samples.status.eq('ok') if 'status' in samples else pd.Series(True, samples.index)
     known = samples[samples.labels.notna() & ~samples.is_test]
-    rows = known[ok[known.index]].reset_index(drop=True)
+    rows = known[ok[known.index]].reset_index(drop=True)                    # whose pictures could be read
 
-    # folds that were handed in, or new ones
+    # Folds that were handed in, or new ones
     if 'folds' in self.given: folds = read_folds(self.given['folds'], known.reset_index(drop=True))
-    else:
-        only = {*s.train_only, *(samples.source[samples.train_only.eq(True)] if 'train_only' in samples else ())}
-        folds = grouped_folds(rows.assign(labels=pd.Series(classes.only(rows.labels), rows.index, dtype=object)), classes, s.folds, s.seed, s.by, sorted(only))
-    folds = folds[folds.id.isin(rows.id)].reset_index(drop=True)            # without pictures that could not be read
-    check_folds(rows, folds, s.by)
+    else: folds = self.new_folds(rows, samples)
+    folds = folds[folds.id.isin(rows.id)].reset_index(drop=True)
+    check_folds(rows, folds, self.recipe.split.by)
     save_folds(folds, self.path/'folds.parquet')
     write_json(self.path/'leaks.json', leak_report(rows, folds).to_dict('index'))
-    labels = samples[['id', 'labels', 'group', 'is_test']].to_json()
-    self.open_run(store_hash=Store(self.packed).fingerprint, labels_hash=digest(labels), folds_hash=digest(folds.to_csv()))
+
+    # What the run is made from
+    self.open_run(
+        store_hash=Store(self.packed).fingerprint,
+        labels_hash=digest(samples[['id', 'labels', 'group', 'is_test']].to_json()),
+        folds_hash=digest(folds.to_csv()),
+    )
+
+@patch
+def new_folds(self:_Work, rows:pd.DataFrame, samples:pd.DataFrame) -> pd.DataFrame: # id, fold
+    s, classes = self.recipe.split, recipe_vocab(self.recipe, self.vocab)
+    only = set(s.train_only)
+    if 'train_only' in samples: only |= set(samples.source[samples.train_only.eq(True)])
+    asked = rows.assign(labels=pd.Series(classes.only(rows.labels), rows.index, dtype=object))
+    return grouped_folds(asked, classes, s.folds, s.seed, s.by, sorted(only))
 
 # %% ../../nbs/run/86_pipeline.ipynb #c-1dd8a625
 @patch
 def train(self:_Work, k):
     run, store = self.open_run(), self.open_store()
+    path = run.fold(k)
     self.tell_training(store)
-    (run.fold(k)/'fold.json').unlink(missing_ok=True)
-    try: train_fold(run, store, k, self.progress, self.cbs or ())
+    (path/'fold.json').unlink(missing_ok=True)
+    train_k = partial(train_fold, run, store, k, self.progress, self.cbs or ())
+    try:
+        train_k()
     except ResumeError as e:                                                # begun with other settings, so begin anew
-        if (run.fold(k)/'steer.toml').is_file(): raise RunError(f"fold {k} cannot go on from its best epoch: {e}") from None
-        (run.fold(k)/'checkpoint.pt').unlink()
-        train_fold(run, store, k, self.progress, self.cbs or ())
-    filled = read_json(run.fold(k)/'fold.json').get('filled')
+        if (path/'steer.toml').is_file(): raise RunError(f"fold {k} cannot go on from its best epoch: {e}") from None
+        (path/'checkpoint.pt').unlink()
+        train_k()
+    filled = read_json(path/'fold.json').get('filled')
     if filled: self.say(f'  {Path(self.recipe.model.weights).name}: {filled}')
 
 @patch
@@ -247,14 +307,21 @@ def tell_training(self:_Work, store):
     "Say once what training will take, and refuse when the disk is too small"
     if self.told: return
     self.told = True
-    r, rows = self.recipe, (store.samples.labels.notna() & ~store.samples.is_test).sum()
+
+    # Folds to train, and samples in each
     todo = [k for k in self.trained if not (self.path/f'fold{k}/fold.json').is_file()]
-    need = training_estimate(r, len(self.classes['classes']), int(rows*(len(self.folds) - 1)/max(len(self.folds), 1)), timed=self.progress)
+    rows = (store.samples.labels.notna() & ~store.samples.is_test).sum()
+    rows = int(rows*(len(self.folds) - 1)/max(len(self.folds), 1))
+
+    # What they need, and what is there
+    need = training_estimate(self.recipe, len(self.classes['classes']), rows, timed=self.progress)
+    size, seconds = need['bytes']*len(todo), need['seconds']*len(todo)
     free = shutil.disk_usage(self.path).free
     if need['bytes']*max(len(todo), 1) > free:
-        raise RunError(f"{self.path}: training needs about {_amount(need['bytes']*len(todo))}, and {_amount(free)} are free: make room, keep fewer epochs (train.keep), or choose another folder")
-    epochs = f'{len(todo)} folds x {r.train.epochs} epochs'
-    self.say(f"  training {epochs}: at most {_amount(need['bytes']*len(todo))} on disk ({_amount(free)} free){_about(need['seconds']*len(todo))}")
+        cure = "make room, keep fewer epochs (train.keep), or choose another folder"
+        raise RunError(f"{self.path}: training needs about {_amount(size)}, and {_amount(free)} are free: {cure}")
+    work = f'training {len(todo)} folds x {self.recipe.train.epochs} epochs'
+    self.say(f"  {work}: at most {_on_disk(size, free)}{_about(seconds)}")
 
 # %% ../../nbs/run/86_pipeline.ipynb #training-estimate
 def training_estimate(
@@ -264,16 +331,19 @@ def training_estimate(
     timed:bool=True, # time two steps; else the seconds are 0
     bs:int=4, # samples of a timed step
 ) -> dict[str, float]: # seconds and bytes of one fold
-    "What training a fold will take, about: timed on random pictures, without touching any generator"
-    d, m, t = recipe.data, recipe.model, recipe.train
-    how = m.model_dump(exclude={'weights', 'seen'})
+    "What training a fold will take, about: timed on random pictures, without touching any random generator"
+    d, t = recipe.data, recipe.train
+    how = recipe.model.model_dump(exclude={'weights', 'seen'})
+    side = d.crop or d.size
     device = torch.device('cuda' if torch.cuda.is_available() else 'cpu')
     with torch.random.fork_rng():
         model = use_precision(rgby_model(n_out=n_out, channels=d.channels, weights=None, **how).to(device))
         numbers = sum(o.numel() for o in model.state_dict().values())
-        seconds = _time_step(model, torch.rand(bs, len(d.channels), *[d.crop or d.size]*2, device=device)) if timed else 0.
-    steps = t.batches*t.bs if t.batches else rows
-    return dict(seconds=seconds/bs*steps*t.epochs, bytes=4.*numbers*(t.keep + 4))       # kept epochs; weights, two moments and their average half-written
+        x = torch.rand(bs, len(d.channels), side, side, device=device)
+        seconds = _time_step(model, x) if timed else 0.
+    per_epoch = t.batches*t.bs if t.batches else rows
+    copies = t.keep + 4                                  # kept epochs; weights, two moments, and one half-written
+    return dict(seconds=seconds/bs*per_epoch*t.epochs, bytes=4.*numbers*copies)
 
 def _time_step(model, x):
     "Seconds of the second of two steps forward and back"
@@ -286,29 +356,40 @@ def _time_step(model, x):
 # %% ../../nbs/run/86_pipeline.ipynb #c-restart
 @patch
 def restart(self:_Work, scale:float, fold:Iterable[int]|None):
-    "Let folds go on from their best epochs at a lower rate: the chosen ones, else those that were stopped, else all that have ended"
-    if not 0 < scale <= 1: raise RunError(f"from_best={scale}: give a part of the learning rate, above 0 and at most 1")
+    "Let folds go on from their best epochs at a lower rate: the chosen ones, else the stopped, else all that ended"
+    if not 0 < scale <= 1:
+        raise RunError(f"from_best={scale}: give a part of the learning rate, above 0 and at most 1")
     stopped = [k for k in self.folds if (self.path/f'fold{k}/checkpoint.pt').is_file()]
     ended = [k for k in self.folds if (self.path/f'fold{k}/fold.json').is_file() and k not in stopped]
     chosen = list(fold) if fold is not None else stopped or ended
     bare = [k for k in chosen if k not in stopped + ended]
-    if bare or not chosen: raise RunError(f"{self.path/f'fold{bare[0]}' if bare else self.path} has no training to go on with: train it first")
+    if bare or not chosen:
+        where = self.path/f'fold{bare[0]}' if bare else self.path
+        raise RunError(f"{where} has no training to go on with: train it first")
     for k in chosen:
-        if k in stopped: from_best(self.path/f'fold{k}', scale)
-        else: self.start_again(self.path/f'fold{k}', scale)
+        path = self.path/f'fold{k}'
+        if k in stopped: from_best(path, scale)
+        else: self.start_again(path, scale)
         self.say(f"fold {k}: from its best epoch, at {scale:g} of the learning rate")
 
 @patch
 def start_again(self:_Work, fold:Path, scale:float):
     "A finished fold's best epoch becomes its start"
     t, old = self.recipe.train, read_start(fold)
-    if not t.keep: raise RunError(f"{fold}: no best epoch was kept (train.keep = 0), so there is nothing to go back to")
+    if not t.keep:
+        raise RunError(f"{fold}: no best epoch was kept (train.keep = 0), so there is nothing to go back to")
+
+    # The best value so far
     history = pd.read_csv(fold/'history.csv')[t.monitor]
-    best = history.min() if any(o in t.monitor for o in ('loss', 'focal')) else history.max()
-    if old: best = min(best, old['value']) if any(o in t.monitor for o in ('loss', 'focal')) else max(best, old['value'])
+    smaller = any(o in t.monitor for o in ('loss', 'focal'))
+    best = history.min() if smaller else history.max()
+    if old: best = (min if smaller else max)(best, old['value'])
+
+    # Its weights, and what they are worth
     weights = fold/'model.safetensors'
     with writing(fold/START) as part: shutil.copyfile(weights, part)
-    write_json(fold/'start.json', dict(value=float(best), scale=scale*(old['scale'] if old else 1), weights=file_digest(weights)))
+    scale *= old['scale'] if old else 1
+    write_json(fold/'start.json', dict(value=float(best), scale=scale, weights=file_digest(weights)))
 
 # %% ../../nbs/run/86_pipeline.ipynb #c-79a43e25
 @patch
@@ -340,10 +421,14 @@ def gather(self:_Work):
     for other,run in members.items():
         theirs = run.samples.set_index('id')
         apart = samples.index.symmetric_difference(theirs.index)
-        if len(apart): raise RunError(f"{other} and {name} are of different samples, such as {few(apart, 3)}: blend runs of the same pictures")
+        if len(apart):
+            cure = "blend runs of the same pictures"
+            raise RunError(f"{other} and {name} are of different samples, such as {few(apart, 3)}: {cure}")
         both = pd.DataFrame(dict(a=samples.labels, b=theirs.labels.reindex(samples.index)))
         differ = [i for i,a,b in both.itertuples() if a != b]
-        if differ: raise RunError(f"{other} and {name} have different labels for {few(differ, 3)}: run the older one again, and then blend")
+        if differ:
+            cure = "run the older one again, and then blend"
+            raise RunError(f"{other} and {name} have different labels for {few(differ, 3)}: {cure}")
     save_samples(first.samples, self.path/'tied.parquet')
     self.open_run()
 
@@ -352,68 +437,105 @@ def members(self:_Work) -> dict[str, Run]:
     "The runs that are blended, checked"
     runs = [Run(o) for o in self.recipe.blend.runs]
     names = [o.path.name for o in runs]
-    if len(set(names)) < len(names): raise RunError(f"two of the runs are called {next(o for o in names if names.count(o) > 1)!r}: a blend tells its tables apart by the names of the folders; rename one")
+    twice = [o for o in names if names.count(o) > 1]
+    if twice:
+        cure = "a blend tells its tables apart by the names of the folders; rename one"
+        raise RunError(f"two of the runs are called {twice[0]!r}: {cure}")
+    first = runs[0]
     for o in runs[1:]:
-        if o.vocab.names != runs[0].vocab.names: raise RunError(f"{o.path} learnt other classes than {runs[0].path}: {few(set(o.vocab.names) ^ set(runs[0].vocab.names)) or 'the same in another order'}")
+        if o.vocab.names == first.vocab.names: continue
+        classes = few(set(o.vocab.names) ^ set(first.vocab.names)) or 'the same in another order'
+        raise RunError(f"{o.path} learnt other classes than {first.path}: {classes}")
     return dict(zip(names, runs))
 
 # %% ../../nbs/run/86_pipeline.ipynb #c-b6fe3a53
 def _check_work(w:_Work) -> None: # raises `RunError`
     d, path, twins = w.recipe.data, w.path, w.recipe.split.twins
-    if w.stored:
-        store = Store(w.packed)
-        if store.size != d.size: raise RunError(f"{w.packed} is packed at {store.size} px, the recipe asks for {d.size}: set data.size={store.size}, or give the pictures themselves")
-    if 'twins' not in w.given and twins != 'none' and (lacking := set(get_rule(twins).radius) - {'luma'} - set(d.channels)):
-        raise RunError(f"twins are found in {', '.join(sorted(lacking))}, which data.channels lacks: set split.twins=none")
+
+    # A store of another size
+    size = Store(w.packed).size if w.stored else d.size
+    if size != d.size:
+        cure = f"set data.size={size}, or give the pictures themselves"
+        raise RunError(f"{w.packed} is packed at {size} px, the recipe asks for {d.size}: {cure}")
+
+    # Channels in which twins are found
+    if 'twins' not in w.given and twins != 'none':
+        lacking = set(get_rule(twins).radius) - {'luma'} - set(d.channels)
+        if lacking:
+            channels = ', '.join(sorted(lacking))
+            raise RunError(f"twins are found in {channels}, which data.channels lacks: set split.twins=none")
+
+    # What lies in the run folder
     if (path/'recipe.toml').is_file() and not (path/'steps.json').is_file():
-        raise RunError(f"{path} holds a recipe, but nothing tells what the files beside it were made from (steps.json is not there): choose another folder")
+        state = "holds a recipe, but nothing tells what the files beside it were made from (steps.json is not there)"
+        raise RunError(f"{path} {state}: choose another folder")
     left = [f'fold{k}' for k in range(127) if k not in w.folds and (path/f'fold{k}').exists()]
-    if left: raise RunError(f"{path} holds {', '.join(left)} of a run with more than the {len(w.folds)} folds of this recipe: choose another folder, or move them away")
+    if left:
+        state = f"holds {', '.join(left)} of a run with more than the {len(w.folds)} folds of this recipe"
+        raise RunError(f"{path} {state}: choose another folder, or move them away")
 
 # %% ../../nbs/run/86_pipeline.ipynb #c-7e115883
-def _pictures_of(samples:pd.DataFrame, name:str) -> Files: # the files that a samples table refers to
-    refs = pd.unique(samples[list(sample_channels(samples))].to_numpy(object).ravel())
-    return Files(f'pictures of {name}', tuple(sorted({split_ref(o)[0] for o in refs if not pd.isna(o)})))
-
 def _source_inputs(source:Source) -> tuple: # what reading a source depends on
     path, kind = Path(source.path), source_kind(source.path, source.reading)
-    tables = tuple(Path(o) for o in (source.reading.table, source.reading.groups) if o)
-    if kind in ('samples', 'references'): return path, _pictures_of(source.read(), path.name), *tables
-    return path, *tables
+    inputs = [path]
+    if kind in ('samples', 'references'):
+        inputs.append(Files(f'pictures of {path.name}', tuple(sorted(_files_of(source.read())))))
+    inputs += [Path(o) for o in (source.reading.table, source.reading.groups) if o]
+    return tuple(inputs)
 
 def _before_folds(w:_Work) -> list[Step]: # samples, pack and duplicates
-    given = tuple(o for k,o in w.given.items() if k == 'twins')
-    ties = dict(split=dict(twins=w.recipe.split.twins)) if not given else {}
-    if w.stored: return [Step('duplicates', w.tie, (w.packed, w.packed/'samples.parquet', *given), ('twins.csv', 'tied.parquet'), settings=ties, version=2)]
-    sources = [o.model_dump(mode='json') for o in w.recipe.source]
+    given = (w.given['twins'],) if 'twins' in w.given else ()
+    table = w.packed/'samples.parquet' if w.stored else Path('samples.parquet')
+    tie = Step(
+        name='duplicates', run=w.tie, version=2,
+        reads=(w.packed, table, *given),
+        writes=('twins.csv', 'tied.parquet'),
+        settings={} if given else dict(split=dict(twins=w.recipe.split.twins)),
+    )
+    if w.stored: return [tie]
+
+    sources = dict(source=[o.model_dump(mode='json') for o in w.recipe.source])
     inputs = dict.fromkeys(i for o in w.sources for i in _source_inputs(o))
-    return [
-        Step('samples', w.read, tuple(inputs), ('samples.parquet', 'references.parquet'), settings=dict(source=sources) | recipe_part(w.recipe, 'data.channels'), version=2),
-        Step('pack', w.pack_all, (Path('references.parquet'),), (w.packed,), settings=w.reading.pixels | recipe_part(w.recipe, 'data.size'), version=2),
-        Step('duplicates', w.tie, (w.packed, Path('samples.parquet'), *given), ('twins.csv', 'tied.parquet'), settings=ties, version=2),
-    ]
+    read = Step(
+        name='samples', run=w.read, version=2,
+        reads=tuple(inputs),
+        writes=('samples.parquet', 'references.parquet'),
+        settings=sources | recipe_part(w.recipe, 'data.channels'),
+    )
+    pack_all = Step(
+        name='pack', run=w.pack_all, version=2,
+        reads=(Path('references.parquet'),),
+        writes=(w.packed,),
+        settings=w.reading.pixels | recipe_part(w.recipe, 'data.size'),
+    )
+    return [read, pack_all, tie]
 
 # %% ../../nbs/run/86_pipeline.ipynb #c-3abd886a
 ASKED = ('names', 'epochs') # settings of views that change what a network is asked
 
-def _views(recipe:Recipe, asked:bool) -> dict: return dict(views={k: v for k,v in recipe_part(recipe, 'views')['views'].items() if (k in ASKED) == asked})
+def _views(recipe:Recipe, asked:bool) -> dict: # the settings that are asked, or the others
+    views = recipe_part(recipe, 'views')['views']
+    return dict(views={k: v for k,v in views.items() if (k in ASKED) == asked})
 
 def _weights(recipe:Recipe, k:int) -> tuple: # of one fold, the best epoch first
-    kept = recipe.train.keep if isinstance(recipe.train.keep, int) else 1
-    return Path(f'fold{k}/model.safetensors'), *(Path(f'fold{k}/model_{i}.safetensors') for i in range(2, kept + 1))
+    more = [Path(f'fold{k}/model_{i}.safetensors') for i in range(2, recipe.train.keep + 1)]
+    return Path(f'fold{k}/model.safetensors'), *more
 
-def _training(w:_Work, k:int) -> dict: # settings that a fold's training depends on; a file of weights counts by its content
-    part, start = recipe_part(w.recipe, 'data', 'model', 'train'), read_start(w.path/f'fold{k}')
-    if Path(w.recipe.model.weights).suffix: part['model']['weights'] = 'a file'
+def _training(w:_Work, k:int) -> dict: # settings that a fold's training depends on
+    settings = recipe_part(w.recipe, 'data', 'model', 'train') | w.classes
+    if Path(w.recipe.model.weights).suffix: settings['model']['weights'] = 'a file'     # which counts by its content
+    start = read_start(w.path/f'fold{k}')
+    if start: settings['start'] = start
     called = callback_names(w.cbs) if w.cbs is not None else _noted_callbacks(w.path)
-    return part | w.classes | (dict(start=start) if start else {}) | (dict(callbacks=called) if called else {})
+    if called: settings['callbacks'] = called
+    return settings
 
 # %% ../../nbs/run/86_pipeline.ipynb #c-callbacks
 def _noted_callbacks(path:Path) -> list[str]: # names of the callbacks that the run was made with
     file = Path(path)/'given/callbacks.json'
     return read_json(file) if file.is_file() else []
 
-def _note_callbacks(w:_Work) -> None:
+def _note_callbacks(w:_Work) -> None: # raises `RunError` where those that were noted are not given
     file, noted = w.path/'given/callbacks.json', _noted_callbacks(w.path)
     if w.cbs is not None and callback_names(w.cbs) != noted:
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -421,91 +543,183 @@ def _note_callbacks(w:_Work) -> None:
     elif w.cbs is None and noted:
         status = plan(_all_steps(w), w.path).status
         todo = [k for k in w.trained if status[f'train{k}'] != 'done']
-        if todo: raise RunError(f"fold {todo[0]} is to be trained with the callbacks {few(noted, show=str)}: give them again (cbs=), or say cbs=() to train without")
+        if not todo: return
+        cure = "give them again (cbs=), or say cbs=() to train without"
+        raise RunError(f"fold {todo[0]} is to be trained with the callbacks {few(noted, show=str)}: {cure}")
 
 # %% ../../nbs/run/86_pipeline.ipynb #c-ad489441
 def _fold_steps(w:_Work, k:int) -> list[Step]: # train and predict one fold
-    inputs, (first, *more) = (w.packed, Path('tied.parquet'), Path('folds.parquet')), _weights(w.recipe, k)
-    weights = (Path(w.recipe.model.weights).absolute(),) if Path(w.recipe.model.weights).suffix else ()
+    inputs = (w.packed, Path('tied.parquet'), Path('folds.parquet'))
+    begin = Path(w.recipe.model.weights)
+    first, *more = _weights(w.recipe, k)
     return [
-        Step(f'train{k}', partial(w.train, k), (*inputs, *weights), (first, f'fold{k}/history.csv', f'fold{k}/fold.json'), more, _training(w, k), version=2),
-        Step(f'predict{k}', partial(w.predict, k), (*inputs, first, *more), (f'fold{k}/oof.parquet',), (f'fold{k}/test.parquet',), recipe_part(w.recipe, 'data') | w.classes | _views(w.recipe, True), version=2),
+        Step(
+            name=f'train{k}', run=partial(w.train, k), version=2,
+            reads=(*inputs, begin.absolute()) if begin.suffix else inputs,
+            writes=(first, f'fold{k}/history.csv', f'fold{k}/fold.json'),
+            maybe=more,
+            settings=_training(w, k),
+        ),
+        Step(
+            name=f'predict{k}', run=partial(w.predict, k), version=2,
+            reads=(*inputs, first, *more),
+            writes=(f'fold{k}/oof.parquet',),
+            maybe=(f'fold{k}/test.parquet',),
+            settings=recipe_part(w.recipe, 'data') | w.classes | _views(w.recipe, True),
+        ),
     ]
 
 # %% ../../nbs/run/86_pipeline.ipynb #c-ed8b3f13
-def _after_folds(w:_Work) -> list[Step]: # decide, submit, report and bundle
-    part, answers, tied, decision = partial(recipe_part, w.recipe), _views(w.recipe, False), Path('tied.parquet'), Path('decision.json')
-    sample = () if w.sample is None else (w.sample,)
-    weights = tuple(o for k in w.trained for o in _weights(w.recipe, k))
-    return [
-        Step('decide', w.decide, (tied, Path('folds.parquet'), *w.each('oof.parquet'), *_known(w)), ('oof.parquet', *DECIDED), settings=part('decide') | w.classes | answers, version=2),
-        Step('submit', w.submit, (decision, tied, *w.each('test.parquet'), *sample), maybe=('test.parquet', *SUBMITTED), settings=w.classes | answers, version=2),
-        Step('report', w.report, (w.packed, tied, 'decide', *w.each('history.csv'), *w.each('fold.json')), ('report.json', 'report.html'), settings=w.classes | answers | dict(folds=list(w.trained)), version=2),
-        Step('bundle', w.bundle, (w.packed, decision, *weights), ('bundle',), settings=part('views') | w.classes, version=2),
-    ]
-
 DECIDED = ('decision.json', 'nested.parquet', 'classes.csv')
 SUBMITTED = ('submission_0.5.csv', 'submission.csv')
+REPORTED = ('report.json', 'report.html')
+
+def _after_folds(w:_Work) -> list[Step]: # decide, submit, report and bundle
+    tied, decision = Path('tied.parquet'), Path('decision.json')
+    answers = w.classes | _views(w.recipe, False)
+    return [
+        Step(
+            name='decide', run=w.decide, version=2,
+            reads=(tied, Path('folds.parquet'), *w.each('oof.parquet'), *_known(w)),
+            writes=('oof.parquet', *DECIDED),
+            settings=recipe_part(w.recipe, 'decide') | answers,
+        ),
+        Step(
+            name='submit', run=w.submit, version=2,
+            reads=(decision, tied, *w.each('test.parquet'), *_sample(w)),
+            maybe=('test.parquet', *SUBMITTED),
+            settings=answers,
+        ),
+        Step(
+            name='report', run=w.report, version=2,
+            reads=(w.packed, tied, 'decide', *w.each('history.csv'), *w.each('fold.json')),
+            writes=REPORTED,
+            settings=answers | dict(folds=list(w.trained)),
+        ),
+        Step(
+            name='bundle', run=w.bundle, version=2,
+            reads=(w.packed, decision, *(o for k in w.trained for o in _weights(w.recipe, k))),
+            writes=('bundle',),
+            settings=recipe_part(w.recipe, 'views') | w.classes,
+        ),
+    ]
 
 def _known(w:_Work) -> tuple: return (Path(w.recipe.decide.known).absolute(),) if w.recipe.decide.known else ()
 
+def _sample(w:_Work) -> tuple: return () if w.sample is None else (w.sample,)
+
 # %% ../../nbs/run/86_pipeline.ipynb #c-blend-steps
 def _blend_steps(w:_Work) -> list[Step]: # of a run that blends others
-    runs, part = w.members(), partial(recipe_part, w.recipe)
-    def of(name): return tuple(o.path.absolute()/name for o in runs.values() if (o.path/name).exists())
-    sample = () if w.sample is None else (w.sample,)
-    weights = tuple(p.absolute() for o in runs.values() for k in o.trained for p in fold_weights(o.fold(k))[:o.recipe.views.epochs])
-    tied, decision, asked = Path('tied.parquet'), Path('decision.json'), [o.recipe.model_dump(mode='json', include={'views', 'data'}) for o in runs.values()]
+    runs = w.members().values()
+    def of(name): return tuple(o.path.absolute()/name for o in runs if (o.path/name).exists())
+    tied, decision = Path('tied.parquet'), Path('decision.json')
+    asked = dict(asked=[o.recipe.model_dump(mode='json', include={'views', 'data'}) for o in runs])
     return [
-        Step('gather', w.gather, of('tied.parquet'), ('tied.parquet',), settings=part('blend.runs')),
-        Step('decide', w.decide, (tied, *of('oof.parquet'), *_known(w)), DECIDED, settings=part('decide', 'blend.how') | dict(asked=asked)),
-        Step('submit', w.submit, (decision, tied, *of('test.parquet'), *sample), maybe=SUBMITTED, settings=dict(asked=asked)),
-        Step('report', w.report, (tied, 'decide'), ('report.json', 'report.html'), settings=dict(asked=asked)),
-        Step('bundle', w.bundle, (decision, *weights), ('bundle',), settings=dict(asked=asked)),
+        Step(
+            name='gather', run=w.gather,
+            reads=of('tied.parquet'),
+            writes=('tied.parquet',),
+            settings=recipe_part(w.recipe, 'blend.runs'),
+        ),
+        Step(
+            name='decide', run=w.decide,
+            reads=(tied, *of('oof.parquet'), *_known(w)),
+            writes=DECIDED,
+            settings=recipe_part(w.recipe, 'decide', 'blend.how') | asked,
+        ),
+        Step(
+            name='submit', run=w.submit,
+            reads=(decision, tied, *of('test.parquet'), *_sample(w)),
+            maybe=SUBMITTED,
+            settings=asked,
+        ),
+        Step(name='report', run=w.report, reads=(tied, 'decide'), writes=REPORTED, settings=asked),
+        Step(
+            name='bundle', run=w.bundle,
+            reads=(decision, *(p for o in runs for p in _asked_weights(o))),
+            writes=('bundle',),
+            settings=asked,
+        ),
     ]
 
+def _asked_weights(run:Run) -> list[Path]: # of all its folds, those that answer
+    n = run.recipe.views.epochs
+    return [p.absolute() for k in run.trained for p in fold_weights(run.fold(k))[:n]]
+
 # %% ../../nbs/run/86_pipeline.ipynb #c-ac02277b
-def _store_path(w:_Work) -> Path: # beside the run folder, the same for all runs of these pictures, size and reading
-    first = w.sources[0]
-    if source_kind(first.path, first.reading) == 'store': return Path(first.path)
-    facts = [o.model_dump(mode='json', exclude={'vocab', 'table', 'groups', 'train_only', 'name'}) for o in w.recipe.source]
-    return w.path.parent/'stores'/f'{Path(first.path).stem}-{w.recipe.data.size}-{digest([facts, w.recipe.data.channels])[:8]}.zarr'
+@dataclass(frozen=True)
+class _HandedIn:
+    "What a caller brings along"
+    folds:pd.DataFrame|str|Path|None=None # a folds table, or its file
+    twins:pd.DataFrame|str|Path|None=None # pairs id_a, id_b, or their file
+    cbs:Iterable[Callback]|None=None # for every fold; None: not said
 
-def _work(recipe:Recipe|str, pictures, path, vocab=None, sample=None, progress=True, folds=None, duplicates=None, cbs=None) -> _Work: # checked
+def _whole_recipe(recipe:Recipe|str, pictures, vocab=None, sample=None) -> Recipe: # with all that a call says
     recipe = with_sources(recipe if isinstance(recipe, Recipe) else load_recipe(recipe), pictures, vocab)
-    if sample is not None: recipe = recipe.model_copy(update=dict(submit=recipe.submit.model_copy(update=dict(sample=str(sample)))))
-    recipe = whole_paths(recipe)
-    path = Path(path if path is not None else f'runs/{recipe.name}').resolve()
-    w = _Work(recipe, path, hand_in(path, folds, duplicates), cbs=None if cbs is None else tuple(cbs), progress=progress)
-    if recipe.blend.runs:
-        w.vocab = Vocab(**next(iter(w.members().values())).manifest['vocab'])
-        return w
-    if not recipe.source: raise RunError("nothing says what is read: give a folder, a table or a store, or a recipe with [[source]] tables")
-    bare = [o.path for o in w.sources if source_kind(o.path, o.reading) == 'labels']
-    if bare: raise RunError(f"{bare[0]} is a table of labels without pictures: give the pictures, and the table as their labels (table=; at a terminal --table)")
+    if sample is not None:
+        submit = recipe.submit.model_copy(update=dict(sample=str(sample)))
+        recipe = recipe.model_copy(update=dict(submit=submit))
+    return whole_paths(recipe)
 
-    # what the sources agree in
-    settled = [settle(o.path, o.reading) for o in w.sources]
-    if len({r.vocab for r in settled}) > 1: raise RunError(f"sources differ in what their labels mean: {few((r.vocab for r in settled), show=str)}; say vocab for all of them")
-    w.vocab, w.reading, w.packed = settled[0].vocab, common_reading(settled)[0], _store_path(w)
-    w.folds = tuple(fold_numbers(_read_given(w.given['folds'])) if 'folds' in w.given else range(recipe.split.folds))
+def _work(recipe:Recipe, path:str|Path|None, progress:bool, handed:_HandedIn=_HandedIn()) -> _Work: # checked
+    path = Path(path if path is not None else f'runs/{recipe.name}').resolve()
+    given = hand_in(path, handed.folds, handed.twins)
+    cbs = None if handed.cbs is None else tuple(handed.cbs)
+    w = _Work(recipe, path, given, cbs=cbs, progress=progress)
+    if recipe.blend.runs:
+        first = next(iter(w.members().values()))
+        w.vocab = Vocab(**first.manifest['vocab'])
+        return w
+    _agree(w)
+    w.folds = tuple(fold_numbers(_read_given(given['folds'])) if 'folds' in given else range(recipe.split.folds))
     w.trained = w.folds
     _check_work(w)
     return w
 
-def _read_given(file:Path) -> pd.DataFrame:
-    table = pd.read_parquet(file) if file.suffix == '.parquet' else pd.read_csv(file, dtype=dict(id=str, Id=str))
+def _agree(w:_Work) -> None: # sets vocabulary, reading and store; raises `RunError` where the sources do not agree
+    if not w.recipe.source:
+        cure = "give a folder, a table or a store, or a recipe with [[source]] tables"
+        raise RunError(f"nothing says what is read: {cure}")
+    bare = [o.path for o in w.sources if source_kind(o.path, o.reading) == 'labels']
+    if bare:
+        cure = "give the pictures, and the table as their labels (table=; at a terminal --table)"
+        raise RunError(f"{bare[0]} is a table of labels without pictures: {cure}")
+    settled = [settle(o.path, o.reading) for o in w.sources]
+    if len({r.vocab for r in settled}) > 1:
+        vocabs = few((r.vocab for r in settled), show=str)
+        raise RunError(f"sources differ in what their labels mean: {vocabs}; say vocab for all of them")
+    w.vocab = settled[0].vocab
+    w.reading, _ = common_reading(settled)
+    w.packed = _store_path(w)
+
+def _store_path(w:_Work) -> Path: # beside the run folder, the same for all runs of these pictures, size and reading
+    first = w.sources[0]
+    path = Path(first.path)
+    if source_kind(first.path, first.reading) == 'store': return path
+    apart = {'vocab', 'table', 'groups', 'train_only', 'name'}
+    facts = [o.model_dump(mode='json', exclude=apart) for o in w.recipe.source]
+    key = digest([facts, w.recipe.data.channels])[:8]
+    return w.path.parent/'stores'/f'{path.stem}-{w.recipe.data.size}-{key}.zarr'
+
+def _read_given(file:Path) -> pd.DataFrame: # id, fold
+    if file.suffix == '.parquet': table = pd.read_parquet(file)
+    else: table = pd.read_csv(file, dtype=dict(id=str, Id=str))
     return table.rename(columns=dict(Id='id'))
 
 # %% ../../nbs/run/86_pipeline.ipynb #c-all-steps
-def _all_steps(w:_Work, folds:Iterable[int]|None=None) -> list[Step]: # in order; folds: those that get steps of their own
+def _all_steps(w:_Work) -> list[Step]: # in order
     if w.recipe.blend.runs: return _blend_steps(w)
-    given = tuple(o for k,o in w.given.items() if k == 'folds')
-    split = recipe_part(w.recipe, 'split') if not given else recipe_part(w.recipe, 'split.by')
-    find = Step('folds', w.make_folds, (Path('tied.parquet'), *given), ('folds.parquet', 'leaks.json'), settings=split | w.classes, version=2)
-    return [*_before_folds(w), find, *(o for k in (w.trained if folds is None else folds) for o in _fold_steps(w, k)), *_after_folds(w)]
+    given = (w.given['folds'],) if 'folds' in w.given else ()
+    find = Step(
+        name='folds', run=w.make_folds, version=2,
+        reads=(Path('tied.parquet'), *given),
+        writes=('folds.parquet', 'leaks.json'),
+        settings=recipe_part(w.recipe, 'split.by' if given else 'split') | w.classes,
+    )
+    each = [o for k in w.trained for o in _fold_steps(w, k)]
+    return [*_before_folds(w), find, *each, *_after_folds(w)]
 
-def _choose(w:_Work, fold:Iterable[int]|None) -> None: # which folds count: the chosen ones, and those that are up to date already
+def _choose(w:_Work, fold:Iterable[int]|None) -> None: # which folds count: the chosen, and those that are up to date
     if fold is None or w.recipe.blend.runs: return
     strange = [k for k in fold if k not in w.folds]
     if strange: raise RunError(f"there is no fold {strange[0]}: the folds are {', '.join(map(str, w.folds))}")
@@ -523,7 +737,7 @@ def recipe_steps(
     fold:Iterable[int]|None=None, # train these folds only; None: all
 ) -> list[Step]: # samples, pack, duplicates, folds, train0, predict0, ..., decide, submit, report, bundle
     "The steps of a recipe; raises `RunError` for what cannot go together"
-    w = _work(recipe, pictures, path, vocab, sample, progress)
+    w = _work(_whole_recipe(recipe, pictures, vocab, sample), path, progress)
     _choose(w, fold)
     return _all_steps(w)
 
@@ -534,7 +748,7 @@ def run_recipe(
     path:str|Path|None=None, # the run folder, to make or to go on with; None: runs/NAME
     only:str|None=None, # one step alone, such as "decide"; what it builds on must be up to date
     vocab:Vocab|str|None=None, # what label codes mean; None: as the source has it
-    sample:str|Path|None=None, # sample submission, for order, ids and columns of submission.csv; None: the contest folder's own
+    sample:str|Path|None=None, # sample submission, for order, ids and columns; None: the contest folder's own
     progress:bool=True, # say which step is run and why, and show bars
     fold:Iterable[int]|None=None, # train these folds only; those that are done count too
     folds:pd.DataFrame|str|Path|None=None, # folds of one's own, or their file
@@ -544,18 +758,20 @@ def run_recipe(
     accept:Iterable[str|Path]=(), # files of the run that somebody edited, to be taken as they are
 ) -> Run: # the run folder, its recipe this one
     "Do whatever of the whole way is not up to date; the same call goes on after a stop"
-    w = _work(recipe, pictures, path, vocab, sample, progress, folds, duplicates, cbs)
+    handed = _HandedIn(folds=folds, twins=duplicates, cbs=cbs)
+    w = _work(_whole_recipe(recipe, pictures, vocab, sample), path, progress, handed)
     _choose(w, fold)
     if from_best is not None: w.restart(from_best, fold)
     if not w.recipe.blend.runs: _note_callbacks(w)
     return _do(w, _all_steps(w), only, accept)
 
-def _do(w:_Work, steps:list[Step], only:str|None=None, accept:Iterable[str|Path]=()) -> Run: # the run, its manifest complete
+def _do(w:_Work, steps:list[Step], only:str|None=None, accept:Iterable=()) -> Run: # the run, its manifest complete
     ran = run_steps(steps, w.path, only, w.progress, accept)
-    records = read_records(w.path)
-    files = {p: o for r in records.values() for p,o in r.get('outputs', {}).items() if o is not None}
     if not ran and not accept: return w.open_run()
-    trained = {k: read_json(o) for k in w.folds if (o := w.path/f'fold{k}/fold.json').is_file()}
+    records = read_records(w.path).values()
+    files = {p: o for r in records for p,o in r.get('outputs', {}).items() if o is not None}
+    notes = {k: w.path/f'fold{k}/fold.json' for k in w.folds}
+    trained = {k: read_json(o) for k,o in notes.items() if o.is_file()}
     return w.open_run(finished=now(), folds=trained, files=files, **environment())
 
 # %% ../../nbs/run/86_pipeline.ipynb #run-path
@@ -572,13 +788,14 @@ def train_run(
     store:Store|str|Path, # a store or its folder
     recipe:Recipe|str='default', # all settings, or the name of a recipe
     folds:pd.DataFrame|str|Path|None=None, # folds of one's own; None: grouped folds by the recipe
-    path:str|Path='runs', # a run folder to make or to go on with; "runs": a new one in there, named by recipe and time
+    path:str|Path='runs', # a run folder to make or to go on with; "runs": a new one in there
     only:Iterable[int]|None=None, # train these folds only
     sample:str|Path|None=None, # sample submission
     progress:bool=True, # show bars
 ) -> Run: # complete for the folds that were trained
     "`run_recipe` on a packed store"
-    return run_recipe(recipe, _store_of(store), run_path(path, recipe), sample=sample, progress=progress, folds=folds, fold=only)
+    path = run_path(path, recipe)
+    return run_recipe(recipe, _store_of(store), path, sample=sample, progress=progress, fold=only, folds=folds)
 
 def _store_of(store): return store.path if isinstance(store, Store) else Path(store)
 
@@ -590,6 +807,8 @@ def start_run(
     path:str|Path='runs', # as for `train_run`
 ) -> Run: # with recipe, folds and leak report
     "A run folder up to its folds, for a training by hand"
-    w = _work(recipe, _store_of(store), run_path(path, recipe), progress=False, folds=folds)
+    whole = _whole_recipe(recipe, _store_of(store))
+    w = _work(whole, run_path(path, recipe), progress=False, handed=_HandedIn(folds=folds))
     steps = _all_steps(w)
-    return _do(w, steps[:1 + [o.name for o in steps].index('folds')])
+    last = [o.name for o in steps].index('folds')
+    return _do(w, steps[:last + 1])

@@ -10,12 +10,12 @@ __all__ = ['Positive', 'COLUMNS', 'SCALES', 'Section', 'SourceSettings', 'DataSe
 # %% ../../nbs/run/80_recipes.ipynb #c-55ea071b
 import tomllib
 from collections.abc import Iterable
-from difflib import get_close_matches
 from importlib import resources
 from pathlib import Path
 from typing import Annotated, Literal
 
 import numpy as np
+import pandas as pd
 import tomli_w
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -59,24 +59,32 @@ def _one_of(names, what):
 def _timm_knows(arch):
     import timm
     names = timm.list_models()
-    if arch not in names: raise ValueError(f"timm knows no {arch!r}; did you mean {', '.join(get_close_matches(arch, names, n=3)) or 'tf_efficientnet_lite0'}?")
+    if arch not in names:
+        raise ValueError(f"timm knows no {arch!r}; {near(arch, names, cutoff=0)}")     # 0: never the whole list
 
 # %% ../../nbs/run/80_recipes.ipynb #c-started
 def _start(weights):
-    if Path(weights).suffix in ('.safetensors', '.pth', '.pt'): return
-    if weights not in ('imagenet', 'none'): raise ValueError(f"{near(weights, ('imagenet', 'none'))} A body starts from imagenet, none, or a .safetensors, .pth or .pt file")
+    words = ('imagenet', 'none')
+    if weights in words or Path(weights).suffix in ('.safetensors', '.pth', '.pt'): return
+    kinds = "imagenet, none, or a .safetensors, .pth or .pt file"
+    raise ValueError(f"a body starts from {kinds}; {near(weights, words)}")
 
-def _steps(fallbacks): # a class is known only where there is a store
-    apply_fallbacks(np.zeros((1, 1)), np.zeros((1, 1)), [o for o in fallbacks if not str(o).startswith('class:')])
-    return fallbacks
+def _fallbacks(steps):
+    known_here = [o for o in steps if not str(o).startswith('class:')]      # classes are known where there is a store
+    apply_fallbacks(np.zeros((1, 1)), np.zeros((1, 1)), known_here)
+    return steps
+
+_Fallbacks = Annotated[list[float|str], AfterValidator(_fallbacks)]
 
 def _calibrates(method):
-    import pandas as pd
-    fit_calibration(pd.DataFrame(dict(a=[.2, .4, .6, .8])), np.array([[0], [1], [0], [1]]), method)
+    probs = pd.DataFrame(dict(a=[.2, .4, .6, .8]))
+    targs = np.array([[0], [1], [0], [1]])
+    fit_calibration(probs, targs, method)
 
 def _blends(how):
-    import pandas as pd
-    if how not in FITTED_BLENDS: blend({'a': pd.DataFrame(dict(id=['x'], c=[.5]))}, how)
+    if how in FITTED_BLENDS: return
+    table = pd.DataFrame(dict(id=['x'], c=[.5]))
+    blend({'a': table}, how)
 
 # %% ../../nbs/run/80_recipes.ipynb #source-settings
 class SourceSettings(Section):
@@ -94,13 +102,16 @@ class SourceSettings(Section):
     depth:str = '16' # bits in use of 16-bit pictures
     fit:str = 'error' # fields that are not square
     missing:str = 'error' # a sample without one of its channels
+
     @model_validator(mode='after')
     def _readable(self):
         self.source(None)
         return self
+
     def source(self, channels): # with the recipe's channels
         facts = self.model_dump(exclude={'path', 'name', 'train_only'}, exclude_none=True)
-        return Source(self.path, Reading.from_dict(facts | dict(channels=channels)), self.name, self.train_only)
+        reading = Reading.from_dict(facts | dict(channels=channels))
+        return Source(self.path, reading, self.name, self.train_only)
 
 # %% ../../nbs/run/80_recipes.ipynb #datasettings
 class DataSettings(Section):
@@ -112,25 +123,25 @@ class DataSettings(Section):
 
 # %% ../../nbs/run/80_recipes.ipynb #splitsettings
 class SplitSettings(Section):
-    "Who stands in which fold"
+    "Which sample is in which fold"
     folds:Annotated[int, Field(ge=2)] = 5 # groups are never cut
     by:str = 'group' # what is never cut; "id" makes folds of single images, for comparison only
     train_only:list[str] = [] # sources that are never scored, by their names
-    twins:_tried(_one_of([*TWIN_RULES, 'none'], 'rule of twins')) = 'verified' # fields issued twice are tied together by this rule of `hpa_lib.data.duplicates`; or "none"
+    twins:_tried(_one_of([*TWIN_RULES, 'none'], 'rule of twins')) = 'verified' # ties fields issued twice; or "none"
     seed:int = 0 # of the split
 
 # %% ../../nbs/run/80_recipes.ipynb #modelsettings
 class ModelSettings(Section):
     "Which network; see `hpa_lib.nets.models.rgby_model`"
     arch:_tried(_timm_knows) = 'tf_efficientnet_lite0' # timm name
-    stem:_tried(_one_of(stems, 'stem')) = 'red_copy' # first-convolution weights beyond red, green, blue; a name in `hpa_lib.stems.stems`
+    stem:_tried(_one_of(stems, 'stem')) = 'red_copy' # weights beyond red, green, blue; see `hpa_lib.nets.stems`
     rescale:bool = True # times 3/C in the first convolution
     large:bool = False # one more max-pool behind the stem, for pictures of twice the side
-    head:_tried(_one_of(heads, 'head')) = 'concat_pool' # a name in `hpa_lib.heads.heads`
+    head:_tried(_one_of(heads, 'head')) = 'concat_pool' # a name in `hpa_lib.nets.heads.heads`
     hidden:Positive = 512 # width of the head's hidden layer, where it has one
     ps:Annotated[float, Field(ge=0, lt=1)] = .5 # dropout in the head
-    weights:_tried(_start) = 'imagenet' # what the network starts from: "imagenet" or "none" (the body), or a file of weights (the head too, class by class)
-    seen:Literal['refuse', 'mark'] = 'refuse' # a fold whose validation rows trained these weights: refuse it, or mark its score as seen
+    weights:_tried(_start) = 'imagenet' # "imagenet" or "none" (the body), or a file (the head too, class by class)
+    seen:Literal['refuse', 'mark'] = 'refuse' # where validation rows trained these weights: refuse, or mark the score
 
 # %% ../../nbs/run/80_recipes.ipynb #columns
 COLUMNS = ('train_loss', 'valid_loss', 'valid_focal', 'macro_f1', 'matched_f1', 'mean_ap') # of the table of epochs
@@ -142,22 +153,22 @@ class TrainSettings(Section):
     epochs:Positive = 12
     opt:_tried(optimiser) = 'fastai' # optimiser, a name in `hpa_lib.learn.schedules.OPTIMISERS`
     schedule:str = 'one_cycle' # shape of the learning rate, a name in `hpa_lib.learn.schedules.SHAPES`
-    lr:float|list[float] = 2e-3 # highest learning rate, or one a segment
+    lr:float|list[float] = 2e-3 # highest learning rate, or one per segment
     at:list[int] = [] # epochs at which a new segment of the schedule begins
     body_lr:Annotated[float, Field(gt=0)] = 1. # the body's rate as part of the head's
     freeze:Annotated[int, Field(ge=0)] = 0 # epochs in which only the head learns
-    bs:Positive = 16 # samples a batch
-    accumulate:Positive = 1 # batches a step
+    bs:Positive = 16 # samples per batch
+    accumulate:Positive = 1 # batches per step (gradient accumulation)
     wd:Annotated[float, Field(ge=0)] = .01 # weight decay
-    clip:Annotated[float, Field(gt=0)]|None = None # longest gradient
+    clip:Annotated[float, Field(gt=0)]|None = None # largest norm of the gradient
     augment:_tried(augmentation, 64) = 'default' # name in `hpa_lib.learn.augment`
     mix:_tried(mixing) = 'none' # "mixup" or "cutmix"
-    sampler:_tried(_one_of(SAMPLING_RULES, 'sampling rule')) = 'none' # how often each sample is drawn, a rule of `hpa_lib.learn.sampling`
+    sampler:_tried(_one_of(SAMPLING_RULES, 'sampling rule')) = 'none' # how often each sample is drawn
     power:Annotated[float, Field(ge=0)] = .4 # of the sampler "balance"
-    batches:Positive|None = None # an epoch; None: once through the data
+    batches:Positive|None = None # per epoch; None: once through the data
     val_batches:Positive|None = None # looked at after an epoch; None: all
-    monitor:_tried(_one_of(COLUMNS, 'column')) = 'valid_focal' # column of the table of epochs that says which epoch is best
-    keep:Annotated[int, Field(ge=0)] = 1 # best epochs kept on disk, of which the first is used; 0: the last epoch is used
+    monitor:_tried(_one_of(COLUMNS, 'column')) = 'valid_focal' # one of `COLUMNS`, says which epoch is best
+    keep:Annotated[int, Field(ge=0)] = 1 # best epochs kept, of which the first is used; 0: the last epoch is used
     stop_after:Positive|None = None # end after so many epochs without a better one
     plateau:Positive|None = None # lower the rate after so many epochs without a better one
     factor:Annotated[float, Field(gt=0, lt=1)] = .1 # of the rate, at a plateau
@@ -166,10 +177,12 @@ class TrainSettings(Section):
     decay:Annotated[float, Field(gt=0, lt=1)] = .99 # of "ema"
     log:bool = True # a table of every sample after every epoch
     seed:int = 0 # fold k trains with seed + k
+
     @model_validator(mode='after')
     def _fits(self):
         Schedule(self.schedule, self.lr, self.epochs, self.at)
-        if self.restart and not (self.plateau and self.keep): raise ValueError("restart goes back to the best epoch at a plateau: set plateau, and keep above 0")
+        if self.restart and not (self.plateau and self.keep):
+            raise ValueError("restart goes back to the best epoch at a plateau: set plateau, and keep above 0")
         return self
 
 # %% ../../nbs/run/80_recipes.ipynb #viewsettings
@@ -183,9 +196,9 @@ class ViewSettings(Section):
 # %% ../../nbs/run/80_recipes.ipynb #decidesettings
 class DecideSettings(Section):
     "How probabilities become labels"
-    rule:_tried(threshold_rule) = DEFAULT_RULE # threshold rule by name, such as "shrunk(10)", see `hpa_lib.decide.threshold_rules`
+    rule:_tried(threshold_rule) = DEFAULT_RULE # such as "shrunk(10)", see `hpa_lib.decide.threshold_rules`
     calibrate:_tried(_calibrates)|None = None # curve fitted before: offset, platt, beta, temperature or isotonic
-    fallbacks:Annotated[list[float|str], AfterValidator(_steps)] = ['argmax'] # tried in turn for a sample without any label: further thresholds, "argmax", "class:NAME"; empty: it stays without
+    fallbacks:_Fallbacks = ['argmax'] # where there is no label, in turn: thresholds, "argmax", "class:NAME"; or nothing
     cap:Positive|None = None # labels a sample has at most
     average_twins:bool = False # pictures issued twice get the mean of their probabilities
     known:str|None = None # CSV of labels known from elsewhere, which replace the decided ones
@@ -194,12 +207,12 @@ class DecideSettings(Section):
 class BlendSettings(Section):
     "Other runs that become one; left out: the run trains its own networks"
     runs:list[str] = [] # run folders
-    how:_tried(_blends) = 'simplex' # weights learned: simplex, hill_climb, stack; or equal ones: mean, geometric, logit, rank, max, ...
+    how:_tried(_blends) = 'simplex' # simplex, hill_climb, stack learn weights; mean, geometric, logit, ... do not
 
 # %% ../../nbs/run/80_recipes.ipynb #submitsettings
 class SubmitSettings(Section):
     "What is handed in"
-    sample:str|None = None # sample submission, for order, ids and names of the columns; left out: the one in the contest's folder, if there is one
+    sample:str|None = None # sample submission, for order, ids and columns; left out: the one in the contest's folder
 
 # %% ../../nbs/run/80_recipes.ipynb #recipe
 class Recipe(Section):
@@ -214,12 +227,16 @@ class Recipe(Section):
     decide:DecideSettings = DecideSettings()
     blend:BlendSettings = BlendSettings()
     submit:SubmitSettings = SubmitSettings()
+
     @model_validator(mode='after')
     def _fits(self):
-        d, t = self.data, self.train
-        if d.crop and d.crop > d.size: raise ValueError(f"data.crop = {d.crop} is larger than data.size = {d.size}")
-        if t.augment in NEED_SIZE and not d.crop: raise ValueError(f"train.augment = {t.augment!r} crops: set data.crop")
-        if self.views.epochs > max(t.keep, 1): raise ValueError(f"views.epochs = {self.views.epochs} needs as many epochs kept: set train.keep")
+        data, train, views = self.data, self.train, self.views
+        if data.crop and data.crop > data.size:
+            raise ValueError(f"data.crop = {data.crop} is larger than data.size = {data.size}")
+        if train.augment in NEED_SIZE and not data.crop:
+            raise ValueError(f"train.augment = {train.augment!r} crops: set data.crop")
+        if views.epochs > max(train.keep, 1):
+            raise ValueError(f"views.epochs = {views.epochs} needs as many epochs kept: set train.keep")
         return self
 
 # %% ../../nbs/run/80_recipes.ipynb #fields
@@ -227,11 +244,19 @@ def _fields(loc:tuple) -> list[str]: # keys that could stand at this place
     at = Recipe
     for part in (o for o in loc[:-1] if isinstance(o, str)):
         kind = at.model_fields[part].annotation if part in at.model_fields else Section
-        at = getattr(kind, '__args__', (kind,))[0]
+        at = getattr(kind, '__args__', (kind,))[0]                # of a list, what it is a list of
     return list(at.model_fields) if issubclass(at, BaseModel) else []
 
 # %% ../../nbs/run/80_recipes.ipynb #is-field
-def _is_field(loc:tuple) -> bool: return len(loc) > 1 # else a whole section, whose values do not fit together
+def _fault(error:dict) -> str: # one line about one error of pydantic
+    loc = error['loc']
+    key = '.'.join(map(str, loc))
+    if error['type'] == 'extra_forbidden':
+        cure = near(loc[-1], _fields(loc)).replace("'", '')       # a key stands without quotes in TOML
+        return f"unknown key {key}; {cure}"
+    message = error['msg'].removeprefix('Value error, ')
+    whole_section = len(loc) < 2                                  # its values do not fit together
+    return message if whole_section else f"{key} = {error['input']!r}: {message}"
 
 # %% ../../nbs/run/80_recipes.ipynb #check-recipe
 def check_recipe(
@@ -239,49 +264,76 @@ def check_recipe(
     where:str='recipe', # file or name, for messages
 ) -> Recipe: # complete and checked
     "Make a recipe of settings; raises `RunError` naming every bad key, and the near miss"
-    try: return Recipe.model_validate(settings)
+    try:
+        return Recipe.model_validate(settings)
     except ValidationError as e:
-        lines = []
-        for o in e.errors():
-            key = '.'.join(map(str, o['loc']))
-            if o['type'] == 'extra_forbidden': lines.append(f"unknown key {key}; {near(o['loc'][-1], _fields(o['loc']))}".replace("did you mean '", 'did you mean ').replace("'?", '?'))
-            else: lines.append((f"{key} = {o['input']!r}: " if _is_field(o['loc']) else '') + o['msg'].removeprefix('Value error, '))
-        raise RunError(f"{where}: " + '\n'.join(lines)) from None
+        faults = '\n'.join(_fault(o) for o in e.errors())
+    raise RunError(f"{where}: {faults}")
 
 # %% ../../nbs/run/80_recipes.ipynb #recipe-names
 def recipe_names() -> list[str]: # for `load_recipe`
     "The recipes that come with the library"
-    return sorted(o.name.removesuffix('.toml') for o in resources.files('hpa_lib.run').joinpath('recipe_files').iterdir() if o.name.endswith('.toml'))
+    files = resources.files('hpa_lib.run').joinpath('recipe_files').iterdir()
+    return sorted(o.name.removesuffix('.toml') for o in files if o.name.endswith('.toml'))
 
 # %% ../../nbs/run/80_recipes.ipynb #change
 def _change(settings:dict, change:str) -> None: # sets one "section.key=value" in place
     key, eq, value = change.partition('=')
     section, dot, name = key.strip().partition('.')
-    if not eq or (not dot and section != 'name'): raise RunError(f"cannot read the change {change!r}: write section.key=value, for example train.epochs=3")
-    try: value = tomllib.loads(f'x = {value}')['x']
-    except tomllib.TOMLDecodeError: value = value.strip()          # a bare word is text
-    (settings.setdefault(section, {}) if dot else settings)[name if dot else section] = value
+    if not eq or (not dot and section != 'name'):
+        raise RunError(f"cannot read the change {change!r}: write section.key=value, for example train.epochs=3")
+    try:
+        value = tomllib.loads(f'x = {value}')['x']
+    except tomllib.TOMLDecodeError:
+        value = value.strip()          # a bare word is text
+    if dot: settings.setdefault(section, {})[name] = value
+    else: settings[section] = value
 
 # %% ../../nbs/run/80_recipes.ipynb #merged
 def _merged(settings:dict, over:dict) -> dict: # `over` wins, section by section
     out = dict(settings)
-    for k,v in over.items(): out[k] = _merged(out.get(k, {}), v) if isinstance(v, dict) else v
+    for k,v in over.items():
+        out[k] = _merged(out.get(k, {}), v) if isinstance(v, dict) else v
     return out
 
 # %% ../../nbs/run/80_recipes.ipynb #recipe-paths
 def _from_here(settings:dict, folder:Path) -> None: # paths in a recipe's file are as seen from the file
-    def whole(section, *keys):
+    def whole(path): return str((folder/path).resolve())
+
+    def make_whole(section, *keys):
         for k in keys:
-            o = section.get(k)
-            if isinstance(o, str): section[k] = str((folder/o).resolve())
-    for o in settings.get('source', []): whole(o, 'path', 'table', 'groups')
-    whole(settings.get('decide', {}), 'known')
-    whole(settings.get('submit', {}), 'sample')
-    if Path(str(settings.get('model', {}).get('weights'))).suffix: whole(settings['model'], 'weights')
-    if 'runs' in settings.get('blend', {}): settings['blend']['runs'] = [str((folder/o).resolve()) for o in settings['blend']['runs']]
+            if isinstance(section.get(k), str): section[k] = whole(section[k])
+
+    # Single files
+    for o in settings.get('source', []): make_whole(o, 'path', 'table', 'groups')
+    make_whole(settings.get('decide', {}), 'known')
+    make_whole(settings.get('submit', {}), 'sample')
+
+    # Weights may be a word, and runs are a list
+    weights = settings.get('model', {}).get('weights')
+    if Path(str(weights)).suffix: make_whole(settings['model'], 'weights')
+    if 'runs' in settings.get('blend', {}):
+        settings['blend']['runs'] = [whole(o) for o in settings['blend']['runs']]
 
 # %% ../../nbs/run/80_recipes.ipynb #scales-2
 SCALES = ('small',) # names of overlays
+
+# %% ../../nbs/run/80_recipes.ipynb #read-settings
+def _read_settings(recipe:str|Path) -> dict: # of a recipe by name or from a file, not yet checked
+    path, known = Path(recipe), recipe_names()
+    is_file = path.suffix == '.toml'
+    if is_file and not path.is_file():
+        raise FileNotFoundError(f"no recipe file {path}: check the path, or use one of {', '.join(known)}")
+    if not is_file and str(recipe) not in known:
+        raise RunError(f"no recipe is called {str(recipe)!r} (a file ends in .toml): {near(recipe, known)}")
+
+    file = path if is_file else resources.files('hpa_lib.run').joinpath('recipe_files', f'{recipe}.toml')
+    try:
+        settings = tomllib.loads(file.read_text(encoding='utf-8'))
+    except tomllib.TOMLDecodeError as e:
+        raise RunError(f"{recipe} is no TOML: {e}") from None
+    if is_file: _from_here(settings, path.resolve().parent)
+    return settings
 
 # %% ../../nbs/run/80_recipes.ipynb #load-recipe
 def load_recipe(
@@ -289,20 +341,16 @@ def load_recipe(
     changes:Iterable[str]=(), # like "train.epochs=3"; later ones win
     scale:str|None=None, # an overlay of the recipe, one of `SCALES`
 ) -> Recipe: # complete and checked
-    "Read a recipe by name or from a file, at a scale, and apply changes; raises `RunError` for anything it does not know"
-    path = Path(recipe)
-    if path.suffix == '.toml':
-        if not path.is_file(): raise FileNotFoundError(f"no recipe file {path}: check the path, or use one of {', '.join(recipe_names())}")
-        text = path.read_text(encoding='utf-8')
-    elif str(recipe) in recipe_names(): text = resources.files('hpa_lib.run').joinpath('recipe_files', f'{recipe}.toml').read_text(encoding='utf-8')
-    else: raise RunError(f"no recipe is called {str(recipe)!r}: known are {', '.join(recipe_names())}; a file ends in .toml")
-    try: settings = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as e: raise RunError(f"{recipe} is no TOML: {e}") from None
-    if path.suffix == '.toml': _from_here(settings, path.resolve().parent)
+    "Read a recipe by name or from a file, at a scale, and apply changes; raises `RunError` for what it does not know"
+    settings = _read_settings(recipe)
+
+    # Overlays are checked whether they are used or not
     overlays = {k: settings.pop(k) for k in SCALES if k in settings}
     for k,v in overlays.items(): check_recipe(_merged(settings, v), f'{recipe} [{k}]')
-    if scale is not None and scale not in overlays: raise RunError(f"{recipe} has no scale {scale!r}; it has {', '.join(overlays) or 'none'}")
+    if scale is not None and scale not in overlays:
+        raise RunError(f"{recipe} has no scale {scale!r}; it has {', '.join(overlays) or 'none'}")
     if scale is not None: settings = _merged(settings, overlays[scale])
+
     for o in changes: _change(settings, o)
     return check_recipe(settings, str(recipe))
 

@@ -24,14 +24,20 @@ from ..core import RunError, digest, file_digest, near, read_json, write_json
 
 # %% ../../nbs/run/85_steps.ipynb #c-75eb3e97
 def _packed(path:Path) -> dict|None: # what a store of ours says about itself, without versions of packages
-    try: made = json.loads((path/'zarr.json').read_text(encoding='utf-8'))['attributes']['hpa_lib']
-    except (OSError, ValueError, KeyError): return None
+    try:
+        text = (path/'zarr.json').read_text(encoding='utf-8')
+        made = json.loads(text)['attributes']['hpa_lib']
+    except (OSError, ValueError, KeyError):
+        return None
     return {k: v for k,v in made.items() if k != 'versions'}
 
 def _facts(path:str, root:str) -> list: # where, how large, since when
-    try: o = os.stat(path)
-    except FileNotFoundError: return [os.path.relpath(path, root), 'missing']
-    return [os.path.relpath(path, root), o.st_size, o.st_mtime_ns]
+    place = os.path.relpath(path, root)
+    try:
+        o = os.stat(path)
+    except FileNotFoundError:
+        return [place, 'missing']
+    return [place, o.st_size, o.st_mtime_ns]
 
 # %% ../../nbs/run/85_steps.ipynb #identity
 def identity(
@@ -42,7 +48,7 @@ def identity(
     if path.is_file(): return file_digest(path)
     if not path.is_dir(): return None
     if made := _packed(path): return digest(made)
-    files = (os.path.join(at, o) for at,dirs,names in os.walk(path) if not dirs.sort() for o in names if o[0] != '.')
+    files = [os.path.join(at, o) for at,_,names in os.walk(path) for o in names if not o.startswith('.')]
     return digest(sorted(_facts(o, path) for o in files))
 
 # %% ../../nbs/run/85_steps.ipynb #files
@@ -68,17 +74,27 @@ class Step:
     maybe:tuple=() # paths that may turn out not to be needed; removed before `run`
     settings:dict=field(default_factory=dict) # anything JSON can hold
     version:int=1 # raise it when the work itself changes, so that old results do not count
+
     def __post_init__(self):
         for o in ('reads', 'writes', 'maybe'):
-            if not isinstance(getattr(self, o), (list, tuple)) or isinstance(getattr(self, o), Files): raise RunError(f"step {self.name}: {o} = {getattr(self, o)!r}: give a tuple")
-            object.__setattr__(self, o, tuple(getattr(self, o)))
-        try: object.__setattr__(self, 'settings', json.loads(json.dumps(self.settings)))
-        except TypeError as e: raise RunError(f"step {self.name}: settings must be what JSON can hold ({e})") from None
+            value = getattr(self, o)
+            if not isinstance(value, (list, tuple)) or isinstance(value, Files):      # `Files` is a tuple too
+                raise RunError(f"step {self.name}: {o} = {value!r}: give a tuple")
+            object.__setattr__(self, o, tuple(value))
+
+        # Settings as they come back from steps.json
+        try:
+            settings = json.loads(json.dumps(self.settings))
+        except TypeError as e:
+            raise RunError(f"step {self.name}: settings must be what JSON can hold ({e})") from None
+        object.__setattr__(self, 'settings', settings)
 
 # %% ../../nbs/run/85_steps.ipynb #c-a80e0b2a
 def _place(path:Path, o:str|Path) -> str: # inside the run folder: relative to it; else absolute
-    full, root = os.path.abspath(path/o), os.path.abspath(path)
-    return os.path.relpath(full, root) if full == root or full.startswith(root + os.sep) else full
+    full = os.path.abspath(path/o)
+    root = os.path.abspath(path)
+    inside = full == root or full.startswith(root + os.sep)
+    return os.path.relpath(full, root) if inside else full
 
 def _within(inner:str, outer:str) -> bool: return inner == outer or inner.startswith(outer.rstrip(os.sep) + os.sep)
 
@@ -86,19 +102,38 @@ def _within(inner:str, outer:str) -> bool: return inner == outer or inner.starts
 class _Graph:
     "Steps in a run folder: who writes what, what each reads and from whom, and an order to work in"
     def __init__(self, steps, path):
-        self.path, self.steps, self.known = Path(path), {o.name: o for o in steps}, {}
-        if len(self.steps) < len(names := [o.name for o in steps]): raise RunError(f"two steps are called {next(o for o in names if names.count(o) > 1)!r}: give each its own name")
+        self.path = Path(path)
+        self.steps = _by_name(steps)
+        self.identities = {}                                       # of places, each looked at once
         self.outputs = {o.name: [_place(self.path, p) for p in (*o.writes, *o.maybe)] for o in steps}
-        places = [(p, n) for n,ps in self.outputs.items() for p in ps]
-        for i,(p,a) in enumerate(places):
-            for q,b in places[:i]:
-                if _within(p, q) or _within(q, p): raise RunError(f"{b} writes {q} and {a} writes {p}: only one step may write a path, or into a folder")
+        _check_apart(self.outputs)
         self.inputs = {o.name: dict(self._inputs(o)) for o in steps}
         self.upstream = {n: list(dict.fromkeys(w for _,w in o.values() if w)) for n,o in self.inputs.items()}
-        try: TopologicalSorter(self.upstream).prepare()
-        except CycleError as e: raise RunError(f"steps go round in a circle: {' -> '.join(e.args[1])}; one of them must not read another") from None
-        self.order = []
-        while len(self.order) < len(names): self.order.append(next(o for o in names if o not in self.order and set(self.upstream[o]) <= set(self.order)))
+        self.order = _ordered(self.upstream)
+
+def _by_name(steps:list[Step]) -> dict[str, Step]: # raises `RunError` for a name that occurs twice
+    names = [o.name for o in steps]
+    twice = [o for o in names if names.count(o) > 1]
+    if twice: raise RunError(f"two steps are called {twice[0]!r}: give each its own name")
+    return dict(zip(names, steps))
+
+def _check_apart(outputs:dict[str, list]) -> None: # raises `RunError` where two write one place
+    places = [(p, name) for name,found in outputs.items() for p in found]
+    for i,(p,a) in enumerate(places):
+        for q,b in places[:i]:
+            if _within(p, q) or _within(q, p):
+                raise RunError(f"{b} writes {q} and {a} writes {p}: only one step may write a path, or into a folder")
+
+def _ordered(upstream:dict[str, list]) -> list[str]: # upstream first, otherwise in the given order
+    try:
+        TopologicalSorter(upstream).prepare()
+    except CycleError as e:
+        circle = ' -> '.join(e.args[1])
+        raise RunError(f"steps go round in a circle: {circle}; one of them must not read another") from None
+    order = []
+    while len(order) < len(upstream):
+        order.append(next(o for o in upstream if o not in order and set(upstream[o]) <= set(order)))
+    return order
 
 # %% ../../nbs/run/85_steps.ipynb #c-54d9a2f5
 def _find(steps:Iterable[str], name:str, who:str='') -> str: # the same name, if a step has it
@@ -107,22 +142,35 @@ def _find(steps:Iterable[str], name:str, who:str='') -> str: # the same name, if
 
 # %% ../../nbs/run/85_steps.ipynb #c-6c123ba4
 @patch
-def _inputs(self:_Graph, step:Step) -> Iterator[tuple]: # place of each input, then the input itself and the step that writes it, if one does
+def _inputs(self:_Graph, step:Step) -> Iterator[tuple]: # what each is known by, then (the input, its writer or None)
     for o in step.reads:
-        if isinstance(o, Files): yield o.name, (o, None)
+        if isinstance(o, Files):
+            yield o.name, (o, None)
         elif isinstance(o, str):
-            for p in self.outputs[_find(self.steps, o, f'{step.name} reads {o!r}, but ')]: yield self.called(p, o), (p, o)
+            writer = _find(self.steps, o, f'{step.name} reads {o!r}, but ')
+            for p in self.outputs[writer]: yield self.called(p, writer), (p, writer)
         else:
-            p = _place(self.path, o)
-            writer = next((n for n,ps in self.outputs.items() if any(_within(p, q) for q in ps)), None)
-            inside = next((n for n,ps in self.outputs.items() if any(_within(q, p) for q in ps)), None)
-            if writer is None and inside: raise RunError(f"{step.name} reads the folder {p}, into which {inside} writes: keep what comes from outside apart from what is made")
-            if writer is None and not (self.path/p).exists(): raise RunError(f"{step.name} reads {p}, which is not there, and no step writes it: check the path")
-            yield self.called(p, writer), (p, writer)
+            place = _place(self.path, o)
+            writer = self._writer(place, step.name)
+            yield self.called(place, writer), (place, writer)
 
 @patch
-def called(self:_Graph, place:str, writer:str|None) -> str: # what a step writes outside of the run folder is known by its step, wherever it lies
-    return f'{writer} output {self.outputs[writer].index(place)}' if writer and os.path.isabs(place) and place in self.outputs[writer] else place
+def _writer(self:_Graph, place:str, reader:str) -> str|None: # None: it comes from outside
+    found = [(name, p) for name,places in self.outputs.items() for p in places]
+    for name,p in found:
+        if _within(place, p): return name
+    for name,p in found:
+        if _within(p, place):
+            cure = "keep what comes from outside apart from what is made"
+            raise RunError(f"{reader} reads the folder {place}, into which {name} writes: {cure}")
+    if not (self.path/place).exists():
+        raise RunError(f"{reader} reads {place}, which is not there, and no step writes it: check the path")
+
+@patch
+def called(self:_Graph, place:str, writer:str|None) -> str: # the place; of an output outside the run folder its number
+    if writer and os.path.isabs(place) and place in self.outputs[writer]:
+        return f'{writer} output {self.outputs[writer].index(place)}'
+    return place
 
 # %% ../../nbs/run/85_steps.ipynb #order-steps
 def order_steps(
@@ -142,18 +190,32 @@ def read_records(
     if not file.exists(): return {}
     try:
         found = read_json(file)
-        if found['format'] == 1 and all(isinstance(o, dict) for o in found['steps'].values()): return found['steps']
-    except (ValueError, KeyError, TypeError, AttributeError): pass
-    raise RunError(f"{file} cannot be read, so nothing tells what the files beside it were made from: bring it back from a copy, or delete it, and all steps are done again")
+        records = found['steps']
+        readable = found['format'] == 1 and all(isinstance(o, dict) for o in records.values())
+    except (ValueError, KeyError, TypeError, AttributeError):
+        readable = False
+    if readable: return records
+    cure = "bring it back from a copy, or delete it, and all steps are done again"
+    raise RunError(f"{file} cannot be read, so nothing tells what the files beside it were made from: {cure}")
 
 def _write_records(path:Path, records:dict) -> None: write_json(path/'steps.json', dict(format=1, steps=records))
 
 # %% ../../nbs/run/85_steps.ipynb #c-35d0e4e4
 @patch
-def known_as(self:_Graph, place:str, what:str|Files|None=None) -> str|None: # looked at once
+def identity_of(self:_Graph, place:str, what:str|Files|None=None) -> str|None: # or of what is read under that name
     if isinstance(what, str): place = what
-    if place not in self.known: self.known[place] = _files_identity(what) if isinstance(what, Files) else identity(self.path/place)
-    return self.known[place]
+    if place not in self.identities:
+        self.identities[place] = _files_identity(what) if isinstance(what, Files) else identity(self.path/place)
+    return self.identities[place]
+
+@patch
+def read_now(self:_Graph, name:str) -> dict[str, str]: # what each input of a step is known by -> its identity
+    return {p: self.identity_of(p, what) for p,(what,_) in self.inputs[name].items()}
+
+@patch
+def forget(self:_Graph, name:str) -> None: # what a step may have written, so that it is looked at again
+    for p in [*self.identities]:
+        if any(_within(p, q) or _within(q, p) for q in self.outputs[name]): del self.identities[p]
 
 # %% ../../nbs/run/85_steps.ipynb #c-a750d756
 def _flat(o:object, at:str='') -> dict: # {"train": {"lr": 1}} -> {"train.lr": 1}
@@ -162,7 +224,8 @@ def _flat(o:object, at:str='') -> dict: # {"train": {"lr": 1}} -> {"train.lr": 1
 
 def _changes(old:dict, new:dict) -> str: # "train.lr 0.001 -> 0.002"
     a, b = _flat(old), _flat(new)
-    return ', '.join(f"{k} {a.get(k, 'unset')} -> {b.get(k, 'unset')}" for k in {**a, **b} if a.get(k, ...) != b.get(k, ...))
+    differ = [k for k in {**a, **b} if a.get(k, ...) != b.get(k, ...)]
+    return ', '.join(f"{k} {a.get(k, 'unset')} -> {b.get(k, 'unset')}" for k in differ)
 
 # %% ../../nbs/run/85_steps.ipynb #c-9646bff1
 @patch
@@ -170,93 +233,144 @@ def why(self:_Graph, name:str, record:dict|None) -> str: # empty when the step i
     step = self.steps[name]
     if record is None: return 'never done'
     if 'outputs' not in record: return 'begun but not finished'
-    if record['version'] != step.version: return f"the step itself changed: version {record['version']} -> {step.version}"
-    if record['settings'] != step.settings: return f"settings changed: {_changes(record['settings'], step.settings)}"
-    old, new = record['inputs'], {p: self.known_as(p, what) for p,(what,_) in self.inputs[name].items()}
+    if record['version'] != step.version:
+        return f"the step itself changed: version {record['version']} -> {step.version}"
+    if record['settings'] != step.settings:
+        return f"settings changed: {_changes(record['settings'], step.settings)}"
+    return self._input_changed(name, record['inputs']) or self._output_changed(name, record['outputs'])
+
+@patch
+def _input_changed(self:_Graph, name:str, old:dict) -> str: # which, in words; empty: none
+    new = self.read_now(name)
     for p in {**new, **old}:
-        if old.get(p, ...) != new.get(p, ...):
-            writer = self.inputs[name].get(p, (None, None))[1]
-            return f"upstream {writer} changed: {p}" if writer else f"input {'changed' if p in old and p in new else 'added' if p in new else 'no longer read'}: {p}"
-    for p in self.outputs[name]:
-        if p not in record['outputs'] or self.known_as(p) != record['outputs'][p]: return f"output {'changed by something else' if self.known_as(p) else 'missing'}: {p}"
+        if old.get(p, ...) == new.get(p, ...): continue
+        _, writer = self.inputs[name].get(p, (None, None))
+        if writer: return f"upstream {writer} changed: {p}"
+        if p not in old: return f"input added: {p}"
+        if p not in new: return f"input no longer read: {p}"
+        return f"input changed: {p}"
     return ''
 
 @patch
-def edited(self:_Graph, name:str, record:dict|None) -> list[str]: # outputs in the run folder that are not what the step wrote
+def _output_changed(self:_Graph, name:str, old:dict) -> str: # which, in words; empty: none
+    for p in self.outputs[name]:
+        now = self.identity_of(p)
+        if p in old and now == old[p]: continue
+        return f"output {'changed by something else' if now else 'missing'}: {p}"
+    return ''
+
+@patch
+def edited(self:_Graph, name:str, record:dict|None) -> list[str]: # outputs in the run folder that somebody changed
     if record is None or 'outputs' not in record: return []
-    return [p for p,was in record['outputs'].items() if p in self.outputs[name] and not os.path.isabs(p) and self.known_as(p) not in (None, was)]
+    inside = {p: was for p,was in record['outputs'].items() if p in self.outputs[name] and not os.path.isabs(p)}
+    return [p for p,was in inside.items() if self.identity_of(p) not in (None, was)]
 
 # %% ../../nbs/run/85_steps.ipynb #plan
 def plan(
     steps:Iterable[Step], # in any order
     path:str|Path, # the run folder
-) -> pd.DataFrame: # one row a step, in order: status (done, stale or never), why it would be run, seconds it took last time
+) -> pd.DataFrame: # one row per step, in order: status (done, stale, never), why it is due, seconds it took last time
     "What `run_steps` would do, and why; writes nothing"
-    graph, records, rows = _Graph(list(steps), path), read_records(path), {}
+    graph = _Graph(list(steps), path)
+    records = read_records(path)
+    rows = {}
     for name in graph.order:
-        why = graph.why(name, records.get(name))
+        record = records.get(name)
+        why = graph.why(name, record)
         redone = [o for o in graph.upstream[name] if rows[o]['status'] != 'done']
         if redone and (not why or why.startswith('upstream')): why = f"upstream {redone[0]} is redone"
-        rows[name] = dict(status='done' if not why else 'never' if name not in records else 'stale', why=why, seconds=records.get(name, {}).get('seconds'))
-    return pd.DataFrame.from_dict(rows, orient='index', columns=['status', 'why', 'seconds']).rename_axis('step')
+        if not why: status = 'done'
+        else: status = 'never' if record is None else 'stale'
+        rows[name] = dict(status=status, why=why, seconds=record.get('seconds') if record else None)
+    table = pd.DataFrame.from_dict(rows, orient='index', columns=['status', 'why', 'seconds'])
+    return table.rename_axis('step')
 
 # %% ../../nbs/run/85_steps.ipynb #c-9e1c1869
 def _redo(graph:_Graph, name:str, records:dict) -> float: # seconds it took
     step, begun = graph.steps[name], time.time()
-    inputs = {p: graph.known_as(p, what) for p,(what,_) in graph.inputs[name].items()}   # before: what changes meanwhile is seen next time
+
+    # Noted as begun; inputs as they are before, so that what changes meanwhile is seen next time
+    inputs = graph.read_now(name)
     records[name] = dict(begun=begun)
     _write_records(graph.path, records)
-    for p in (graph.path/o for o in step.maybe): shutil.rmtree(p) if p.is_dir() else p.unlink(missing_ok=True)
-    try: step.run()
-    except Exception as e: e.add_note(f"in step {name}"); raise
-    for p in [*graph.known]:
-        if any(_within(p, q) or _within(q, p) for q in graph.outputs[name]): del graph.known[p]
-    outputs = {p: graph.known_as(p) for p in graph.outputs[name]}
-    lacking = [p for p in (_place(graph.path, o) for o in step.writes) if outputs[p] is None]
-    if lacking: raise RunError(f"step {name} came back without having written {', '.join(lacking)}: correct the step, or what it says it writes")
-    records[name] = dict(version=step.version, settings=step.settings, inputs=inputs, outputs=outputs, begun=begun, seconds=round(time.time() - begun, 3))
+
+    # The work
+    for o in step.maybe: _remove(graph.path/o)
+    try:
+        step.run()
+    except Exception as e:
+        e.add_note(f"in step {name}")
+        raise
+
+    # What came of it
+    graph.forget(name)
+    outputs = {p: graph.identity_of(p) for p in graph.outputs[name]}
+    promised = [_place(graph.path, o) for o in step.writes]
+    lacking = [p for p in promised if outputs[p] is None]
+    if lacking:
+        cure = "correct the step, or what it says it writes"
+        raise RunError(f"step {name} came back without having written {', '.join(lacking)}: {cure}")
+    seconds = round(time.time() - begun, 3)
+    records[name] = _record(step, inputs) | dict(outputs=outputs, begun=begun, seconds=seconds)
     _write_records(graph.path, records)
-    return records[name]['seconds']
+    return seconds
+
+def _record(step:Step, inputs:dict) -> dict: # what it was made from
+    return dict(version=step.version, settings=step.settings, inputs=inputs)
+
+def _remove(path:Path) -> None: # a file or a folder, if it is there
+    if path.is_dir(): shutil.rmtree(path)
+    else: path.unlink(missing_ok=True)
 
 # %% ../../nbs/run/85_steps.ipynb #c-66c71db0
-def _below(graph:_Graph, name:str) -> set[str]: # the steps that a step builds on
+def _below(graph:_Graph, name:str) -> list[str]: # the steps that a step builds on, in order
     below, todo = set(), [name]
     while todo:
         new = set(graph.upstream[todo.pop()]) - below
         below |= new
         todo += new
-    return below
+    return [o for o in graph.order if o in below]
 
-def _check_only(graph:_Graph, name:str, records:dict) -> None: # raises `RunError` unless all that a step builds on is up to date
-    below = _below(graph, name)
-    for o in (o for o in graph.order if o in below):
-        if why := graph.why(o, records.get(o)): raise RunError(f"{name} builds on {o}, which is not up to date ({why}): run step {o} first, or all steps")
+def _check_only(graph:_Graph, name:str, records:dict) -> None: # raises `RunError` unless its ground is up to date
+    for o in _below(graph, name):
+        why = graph.why(o, records.get(o))
+        if not why: continue
+        cure = f"run step {o} first, or all steps"
+        raise RunError(f"{name} builds on {o}, which is not up to date ({why}): {cure}")
 
 # %% ../../nbs/run/85_steps.ipynb #c-edits
 def _refuse_edits(graph:_Graph, records:dict, only:str|None) -> None: # raises `RunError`
-    for name in graph.order if only is None else {only} | _below(graph, only):
-        if changed := graph.edited(name, records.get(name)):
-            raise RunError(f"{graph.path/changed[0]} is not what step {name} wrote: put it back, delete it to have it made again, or accept it as it is (accept={changed[0]!r}; at a terminal --accept {changed[0]})")
+    for name in graph.order if only is None else [*_below(graph, only), only]:
+        changed = graph.edited(name, records.get(name))
+        if not changed: continue
+        accept = f"accept={changed[0]!r}; at a terminal --accept {changed[0]}"
+        cure = f"put it back, delete it to have it made again, or accept it as it is ({accept})"
+        raise RunError(f"{graph.path/changed[0]} is not what step {name} wrote: {cure}")
 
 def _accept(graph:_Graph, records:dict, accept:Iterable[str|Path]) -> set[str]: # places in the run folder
     taken = set()
     for o in accept:
         place = _place(graph.path, o if (graph.path/o).exists() else os.path.abspath(o))
-        name = next((n for n,ps in graph.outputs.items() if place in ps), None)
-        if name is None or 'outputs' not in records.get(name, {}): raise RunError(f"{o} cannot be accepted: no finished step of {graph.path} wrote it")
-        if graph.known_as(place) is None: raise RunError(f"{graph.path/place} is not there, so it cannot be accepted: leave it out, and it is made again")
-        records[name]['outputs'][place] = graph.known_as(place)
-        records[name]['accepted'] = sorted({place, *records[name].get('accepted', [])})
+        name = next((n for n,places in graph.outputs.items() if place in places), None)
+        if name is None or 'outputs' not in records.get(name, {}):
+            raise RunError(f"{o} cannot be accepted: no finished step of {graph.path} wrote it")
+        if graph.identity_of(place) is None:
+            cure = "leave it out, and it is made again"
+            raise RunError(f"{graph.path/place} is not there, so it cannot be accepted: {cure}")
+        record = records[name]
+        record['outputs'][place] = graph.identity_of(place)
+        record['accepted'] = sorted({place, *record.get('accepted', [])})
         taken.add(place)
     if taken: _write_records(graph.path, records)
     return taken
 
 def _kept(graph:_Graph, name:str, records:dict, taken:set, why:str, progress:bool) -> bool: # an accepted output stays
-    kept = [p for p in records.get(name, {}).get('accepted', []) if graph.known_as(p) is not None]
+    kept = [p for p in records.get(name, {}).get('accepted', []) if graph.identity_of(p) is not None]
     if not kept: return False
-    if not set(kept) <= taken: raise RunError(f"{graph.path/kept[0]} was accepted as somebody edited it, and step {name} is due again ({why}): delete it to have it made anew, or accept it once more")
-    step = graph.steps[name]
-    records[name] |= dict(version=step.version, settings=step.settings, inputs={p: graph.known_as(p, what) for p,(what,_) in graph.inputs[name].items()})
+    if not set(kept) <= taken:
+        state = f"was accepted as somebody edited it, and step {name} is due again ({why})"
+        raise RunError(f"{graph.path/kept[0]} {state}: delete it to have it made anew, or accept it once more")
+    records[name] |= _record(graph.steps[name], graph.read_now(name))
     _write_records(graph.path, records)
     if progress: print(f"{name}: not done ({why}), as {', '.join(kept)} was accepted", flush=True)
     return True
@@ -270,23 +384,32 @@ def run_steps(
     accept:Iterable[str|Path]=(), # outputs that somebody edited, to be taken as they are
 ) -> list[str]: # the steps that were run
     "Run what is not up to date; the same call goes on after a stop"
-    graph, ran = _Graph(list(steps), path), []
+    graph = _Graph(list(steps), path)
     if only is not None: _find(graph.steps, only)
     graph.path.mkdir(parents=True, exist_ok=True)
     try:
         with FileLock(graph.path/'.steps.lock', timeout=0):
-            records = read_records(path)
-            taken = _accept(graph, records, accept)
-            _refuse_edits(graph, records, only)
-            if only is not None: _check_only(graph, only, records)
-            for name in graph.order if only is None else [only]:
-                why = graph.why(name, records.get(name))
-                if not why or _kept(graph, name, records, taken, why, progress): continue
-                if progress: print(f"{name}: {why}", flush=True)
-                seconds = _redo(graph, name, records)
-                if progress: print(f"{name}: done in {seconds:.1f} s", flush=True)
-                ran.append(name)
-    except Timeout: raise RunError(f"{path}: another process is working in this folder: wait for it, or choose another folder") from None
+            return _run_graph(graph, only, progress, accept)
+    except Timeout:
+        cure = "wait for it, or choose another folder"
+        raise RunError(f"{path}: another process is working in this folder: {cure}") from None
+
+def _run_graph(graph:_Graph, only:str|None, progress:bool, accept:Iterable) -> list[str]: # the steps that were run
+    # Edits, and the ground of a single step
+    records = read_records(graph.path)
+    taken = _accept(graph, records, accept)
+    _refuse_edits(graph, records, only)
+    if only is not None: _check_only(graph, only, records)
+
+    # Each step, if it is due when its turn comes
+    ran = []
+    for name in graph.order if only is None else [only]:
+        why = graph.why(name, records.get(name))
+        if not why or _kept(graph, name, records, taken, why, progress): continue
+        if progress: print(f"{name}: {why}", flush=True)
+        seconds = _redo(graph, name, records)
+        if progress: print(f"{name}: done in {seconds:.1f} s", flush=True)
+        ran.append(name)
     return ran
 
 # %% ../../nbs/run/85_steps.ipynb #c-16be6c91
@@ -304,9 +427,12 @@ def mermaid(
 ) -> str: # a Mermaid flowchart, for Markdown pages
     "The graph as text; colours tell what is done, stale or was never done"
     steps = list(steps)
-    upstream, status = order_steps(steps, path), plan(steps, path).status
-    return '\n'.join(['flowchart LR', *(f'    {o}:::{status[o]}' for o in upstream), *(f'    {a} --> {b}' for a,b in _arrows(upstream)),
-                      *(f'    classDef {k} fill:{c}' for k,c in COLOURS.items())])
+    upstream = order_steps(steps, path)
+    status = plan(steps, path).status
+    nodes = [f'    {o}:::{status[o]}' for o in upstream]
+    arrows = [f'    {a} --> {b}' for a,b in _arrows(upstream)]
+    colours = [f'    classDef {k} fill:{c}' for k,c in COLOURS.items()]
+    return '\n'.join(['flowchart LR', *nodes, *arrows, *colours])
 
 # %% ../../nbs/run/85_steps.ipynb #draw-steps
 def draw_steps(
@@ -317,13 +443,26 @@ def draw_steps(
     "The graph as a picture, from left to right: green is done, yellow stale, grey never done"
     import matplotlib.pyplot as plt
     steps = list(steps)
-    upstream, status, column = order_steps(steps, path), plan(steps, path).status, {}
+    upstream = order_steps(steps, path)
+    status = plan(steps, path).status
+    at, width, height = _grid(upstream)
+    if ax is None: ax = plt.subplots(figsize=(1.6*width, 1 + .6*height), layout='constrained')[1]
+
+    # Boxes and arrows
+    box = {}
+    for o,(x,y) in at.items():
+        style = dict(boxstyle='round,pad=.4', fc=COLOURS[status[o]], ec='.4')
+        box[o] = ax.text(x, y, o, ha='center', va='center', bbox=style).get_bbox_patch()
+    for a,b in _arrows(upstream):
+        ax.annotate('', at[b], at[a], arrowprops=dict(arrowstyle='-|>', color='.4', patchA=box[a], patchB=box[b]))
+
+    ax.set(xlim=(-.6, width - .4), ylim=(-height/2 - .2, height/2 + .2))
+    ax.axis('off')
+    return ax
+
+def _grid(upstream:dict) -> tuple[dict, int, int]: # x and y of each step; columns; rows of the longest column
+    column = {}
     for o,ups in upstream.items(): column[o] = 1 + max((column[u] for u in ups), default=-1)
     rows = {c: [o for o in column if column[o] == c] for c in set(column.values())}
     at = {o: (c, (len(names) - 1)/2 - i) for c,names in rows.items() for i,o in enumerate(names)}
-    if ax is None: ax = plt.subplots(figsize=(1.6*len(rows), 1 + .6*max(map(len, rows.values()))), layout='constrained')[1]
-    box = {o: ax.text(x, y, o, ha='center', va='center', bbox=dict(boxstyle='round,pad=.4', fc=COLOURS[status[o]], ec='.4')).get_bbox_patch() for o,(x,y) in at.items()}
-    for a,b in _arrows(upstream): ax.annotate('', at[b], at[a], arrowprops=dict(arrowstyle='-|>', color='.4', patchA=box[a], patchB=box[b]))
-    ax.set(xlim=(-.6, len(rows) - .4), ylim=(-max(map(len, rows.values()))/2 - .2, max(map(len, rows.values()))/2 + .2))
-    ax.axis('off')
-    return ax
+    return at, len(rows), max(map(len, rows.values()))

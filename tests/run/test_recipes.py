@@ -563,6 +563,11 @@ def test_typos_are_named_with_what_was_meant(tmp_path, key, value, named, near, 
     if where == 'small': assert '[small]' in str(e.value)
 
 
+def test_a_name_like_none_gets_the_nearest_of_a_thousand():
+    with pytest.raises(RunError, match="timm knows no 'banana'; did you mean '[^', ]+'\\?$"):
+        load_recipe('default', ['model.arch=banana'])
+
+
 @pytest.mark.parametrize('change,says', [
     ('train.at=[30, 25, 35, 40]', 'ascend'), ('train.lr=[1e-3, 1e-4]', '2 learning rates'), ('data.crop=900', 'larger than data.size'), ('data.crop=0', 'data.crop'), ('train.epochs=0', 'train.epochs'),
     ('train.wd=-1', 'train.wd'), ('model.ps=1.0', 'model.ps'), ('split.folds=1', 'split.folds'), ('train.restart=true', 'plateau'), ('views.epochs=2', 'train.keep'), ('train.clip=0', 'train.clip'),

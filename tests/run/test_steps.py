@@ -16,7 +16,9 @@ from hpa_lib.run.steps import Files, Step, identity, order_steps, plan, run_step
 N = 9
 
 
-def write(path, text): path.parent.mkdir(parents=True, exist_ok=True); path.write_text(text)
+def write(path, text):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
 
 
 def random_graph(seed, path):
@@ -32,7 +34,10 @@ def build(reads, by_name, path, outside, settings, deaf=()):
             seen = [(path/f's{j}.txt').read_text() for j in reads[i]] + [outside.read_text()]*(i == 0)
             write(path/f's{i}.txt', 'same' if i in deaf else json.dumps([settings[i], *seen]))
         return run
-    return [Step(f's{i}', work(i), tuple(f's{j}' if by_name[i] else Path(f's{j}.txt') for j in reads[i]) + (outside,)*(i == 0), (f's{i}.txt',), settings=dict(part=dict(x=settings[i]))) for i in range(N)]
+    def read(i):
+        upstream = [f's{j}' if by_name[i] else Path(f's{j}.txt') for j in reads[i]]
+        return (*upstream, outside) if i == 0 else tuple(upstream)
+    return [Step(f's{i}', work(i), read(i), (f's{i}.txt',), settings=dict(part=dict(x=settings[i]))) for i in range(N)]
 
 
 def concerned(reads, i, deaf=()):
@@ -56,7 +61,8 @@ def test_exactly_the_dependents_rerun(seed, tmp_path):
         assert table.index[table.status != 'done'].tolist() == concerned(reads, i)
         assert table.why[f's{i}'] == f'settings changed: part.x {settings[i] - 1} -> {settings[i]}'
         assert run_steps(steps(), path, progress=False) == concerned(reads, i)
-        assert (path/f's{i}.txt').read_text() == json.dumps([settings[i], *[(path/f's{j}.txt').read_text() for j in reads[i]], *(['in'] if i == 0 else [])])
+        seen = [(path/f's{j}.txt').read_text() for j in reads[i]] + ['in']*(i == 0)
+        assert (path/f's{i}.txt').read_text() == json.dumps([settings[i], *seen])
     outside.write_text('other')
     assert run_steps(steps(), path, progress=False) == concerned(reads, 0)
 
@@ -78,7 +84,7 @@ def test_what_comes_out_the_same_stops_there(seed, tmp_path):
 KILLED = """
 import os, sys, time
 from pathlib import Path
-from hpa_lib.steps import Step, run_steps
+from hpa_lib.run.steps import Step, run_steps
 path = Path(sys.argv[1])
 def a(): (path/'a').write_text('a'); open(path.parent/'log', 'a').write('a')
 def b():
@@ -102,14 +108,17 @@ def test_kill_and_go_on(tmp_path):
         time.sleep(.05)
     second = subprocess.run(call('go'), capture_output=True, text=True)              # two at once: refused
     assert second.returncode and 'RunError' in second.stderr and 'another process is working' in second.stderr
-    os.kill(first.pid, signal.SIGKILL); first.wait()
+    os.kill(first.pid, signal.SIGKILL)
+    first.wait()
     assert sorted(o.name for o in (path/'b').iterdir()) == ['one', 'two']            # looks complete, and is not
     done = subprocess.run(call('go'), capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "['b', 'c']" and (tmp_path/'log').read_text() == 'abb'
     assert (path/'c').read_text() == 'whole'
 
 
-@pytest.mark.parametrize('text', ['', '{"format": 1, "steps": {"a"', '[]', '{"format": 2, "steps": {}}', '{"format": 1, "steps": {"a": 3}}', '{"format": 1, "steps": []}'])
+@pytest.mark.parametrize('text', [
+    '', '{"format": 1, "steps": {"a"', '[]', '{"format": 2, "steps": {}}', '{"format": 1, "steps": {"a": 3}}',
+    '{"format": 1, "steps": []}'])
 def test_a_damaged_record_says_so(text, tmp_path):
     step = Step('a', lambda: write(tmp_path/'a', 'x'), writes=('a',))
     run_steps([step], tmp_path, progress=False)
@@ -128,16 +137,23 @@ def test_a_leftover_partial_record_is_ignored(tmp_path):
 
 
 def test_a_run_folder_can_be_moved(tmp_path):
-    outside = tmp_path/'in'; outside.write_text('1')
-    def steps(path): return [Step('a', lambda: write(path/'sub/a', 'x'), (outside,), ('sub/a',)), Step('b', lambda: write(path/'b', 'y'), (path/'sub/a',), (path/'b',))]
+    outside = tmp_path/'in'
+    outside.write_text('1')
+    def steps(path):
+        a = Step('a', lambda: write(path/'sub/a', 'x'), (outside,), ('sub/a',))
+        b = Step('b', lambda: write(path/'b', 'y'), (path/'sub/a',), (path/'b',))
+        return [a, b]
     assert run_steps(steps(tmp_path/'old'), tmp_path/'old', progress=False) == ['a', 'b']
     os.rename(tmp_path/'old', tmp_path/'new')
     assert run_steps(steps(tmp_path/'new'), tmp_path/'new') == []
 
 
 def test_what_changes_while_a_step_runs_is_seen_next_time(tmp_path):
-    outside = tmp_path/'in'; outside.write_text('1')
-    def run(): write(tmp_path/'run/a', outside.read_text()); outside.write_text('2')
+    outside = tmp_path/'in'
+    outside.write_text('1')
+    def run():
+        write(tmp_path/'run/a', outside.read_text())
+        outside.write_text('2')
     step = Step('a', run, (outside,), ('a',))
     run_steps([step], tmp_path/'run', progress=False)
     assert plan([step], tmp_path/'run').why['a'].startswith('input changed')
@@ -157,7 +173,13 @@ def test_a_failure_keeps_what_was_done(tmp_path):
 
 
 def test_part_of_a_written_folder_is_an_input(tmp_path):
-    def steps(other): return [Step('a', lambda: (write(tmp_path/'out/x', 'x'), write(tmp_path/'out/y', other)), (), ('out',), settings=dict(o=other)), Step('b', lambda: write(tmp_path/'b', 'b'), (Path('out/x'),), ('b',))]
+    def steps(other):
+        def both():
+            write(tmp_path/'out/x', 'x')
+            write(tmp_path/'out/y', other)
+        a = Step('a', both, (), ('out',), settings=dict(o=other))
+        b = Step('b', lambda: write(tmp_path/'b', 'b'), (Path('out/x'),), ('b',))
+        return [a, b]
     assert order_steps(steps('1')[::-1], tmp_path) == {'a': [], 'b': ['a']}
     assert run_steps(steps('1'), tmp_path, progress=False) == ['a', 'b']
     assert run_steps(steps('2'), tmp_path, progress=False) == ['a']
