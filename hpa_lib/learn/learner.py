@@ -203,7 +203,7 @@ def fit_schedule(self:RGBYLearner,
     cbs:list|None=None, # further callbacks for this fit
 ):
     "Train by a schedule; with one cycle the momentum goes down where the rate goes up, as in fastai"
-    # The rate, in which callbacks may change the last two
+    # The rate; callbacks may scale it, or hold it
     rate = Schedule(schedule, lr, n_epoch, at)
     self.rate,self.lr_scale,self.lr_hold = rate,1.,None
     # What fastai sets in every step: a rate per parameter group, and the momentum
@@ -218,7 +218,7 @@ def fit_schedule(self:RGBYLearner,
 
 # %% ../../nbs/learn/50_learner.ipynb #model-for
 def _model_for(dls:DataLoaders, arch:str, channels:list[str]|None, **kwargs) -> RGBYNet:
-    "A network for what the DataLoaders show and ask; of a store's classes it starts at their shares"
+    "A network for the channels and classes of the DataLoaders; from a store, it starts at the classes' shares"
     store = getattr(dls.train_ds, 'store', None)
     channels = channels or (store.channels if store else RGBY)
     facts = dict(n_out=dls.c, channels=channels, classes=_dls_classes(dls))
