@@ -39,8 +39,9 @@ import os, signal, sys, threading
 from pathlib import Path
 import torch
 torch.set_num_threads(1)
-from hpa_lib.data.store import Store
+from hpa_lib.run.recipes import load_recipe
 from hpa_lib.run.folder import Run, predict_fold, train_fold
+from hpa_lib.data.store import Store
 import hpa_lib.learn.callbacks, hpa_lib.learn.resume
 store, run, where, when = Store(sys.argv[1]), Run(sys.argv[2]), sys.argv[3], int(sys.argv[4])
 def die(): os.kill(os.getpid(), signal.SIGKILL)
