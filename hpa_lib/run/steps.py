@@ -348,8 +348,10 @@ def _refuse_edits(graph:_Graph, records:dict, only:str|None) -> None: # raises `
         raise RunError(f"{graph.path/changed[0]} is not what step {name} wrote: {cure}")
 
 def _accept(graph:_Graph, records:dict, accept:Iterable[str|Path]) -> set[str]: # places in the run folder
+    "Take outputs that somebody edited as they are; raises `RunError` for what no finished step wrote"
     taken = set()
     for o in accept:
+        # Which step wrote it, and is it there?
         place = _place(graph.path, o if (graph.path/o).exists() else os.path.abspath(o))
         name = next((n for n,places in graph.outputs.items() if place in places), None)
         if name is None or 'outputs' not in records.get(name, {}):
@@ -357,6 +359,7 @@ def _accept(graph:_Graph, records:dict, accept:Iterable[str|Path]) -> set[str]: 
         if graph.identity_of(place) is None:
             cure = "leave it out, and it is made again"
             raise RunError(f"{graph.path/place} is not there, so it cannot be accepted: {cure}")
+        # From now on this is what the step wrote
         record = records[name]
         record['outputs'][place] = graph.identity_of(place)
         record['accepted'] = sorted({place, *record.get('accepted', [])})
