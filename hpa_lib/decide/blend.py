@@ -19,8 +19,8 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from ..core import DataError, DecisionError, few
 from ..data.labels import HPA28, Vocab, get_vocab
-from ..data.probs import align_tables, class_table, same_things
-from ..data.scores import check_hot, check_probs, counts_f1, f1_per_class, macro_f1, mean_ap
+from ..data.probs import align_tables, check_hot, check_probs, class_table, same_things
+from ..data.scores import counts_f1, f1_per_class, macro_f1, mean_ap
 from .thresholds import apply_thresholds, fit_thresholds, fold_array, group_counts
 
 # %% ../../nbs/decide/64_blend.ipynb #c-68c47f79

@@ -16,7 +16,7 @@ from fastcore.basics import patch
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from ..core import DecisionError
-from ..data.scores import check_hot, check_probs
+from ..data.probs import check_hot, check_probs
 from .thresholds import class_names
 
 # %% ../../nbs/decide/61_calibrate.ipynb #reliability

@@ -13,7 +13,7 @@ import pandas as pd
 from fastcore.meta import delegates
 
 from ..core import DecisionError
-from ..data.scores import check_hot, check_probs
+from ..data.probs import check_hot, check_probs
 from .calibrate import like_table
 from .threshold_rules import ratio_thresholds
 from .thresholds import check_thresholds, class_names

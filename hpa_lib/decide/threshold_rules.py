@@ -24,7 +24,8 @@ from scipy.special import expit, logit
 from ..core import DecisionError, near
 from ..data.folds import grouped_folds
 from ..data.labels import Vocab
-from ..data.scores import check_hot, check_probs, counts_f1
+from ..data.probs import check_hot, check_probs
+from ..data.scores import counts_f1
 from .calibrate import shared_slope
 from .thresholds import class_cuts, class_names, fit_thresholds, group_counts, nested_score
 

@@ -17,7 +17,8 @@ import pandas as pd
 from fastcore.basics import patch
 
 from ..core import DecisionError, few, writing
-from ..data.scores import check_hot, check_probs, counts_f1, f1_per_class, macro_f1, mean_f1
+from ..data.probs import check_hot, check_probs
+from ..data.scores import counts_f1, f1_per_class, macro_f1, mean_f1
 
 # %% ../../nbs/decide/60_thresholds.ipynb #c-d3c61206
 def class_cuts(

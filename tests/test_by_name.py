@@ -1,0 +1,350 @@
+"""By name, never by place: every public function that takes tables is walked through changes that must not change its answer.
+
+Rows and classes in another order, ids that count instead of naming, a row less, an id twice, another dtype, a NaN: the answer is the same,
+or a `ValueError` says what is wrong. A function that takes such arguments and has no entry here fails `test_every_function_has_an_entry`.
+"""
+import importlib
+import inspect
+import warnings
+from dataclasses import dataclass
+
+import matplotlib.pyplot
+import numpy as np
+import pandas as pd
+import pytest
+
+matplotlib.use('agg')
+ROOMS = [
+    'data.probs', 'data.scores', 'decide.thresholds', 'decide.threshold_rules', 'decide.calibrate', 'decide.prior_shift',
+    'decide.blend', 'decide.decision', 'decide.submit', 'see.report',
+]
+TAKES = {
+    'probs', 'targs', 'hard', 'tables', 'table', 'folds', 'thresh', 'thresholds', 'labels', 'groups', 'weights', 'twins',
+    'known', 'y', 'p', 'known_probs', 'known_targs', 'a', 'b', 'old', 'new', 'ratios', 'truth', 'samples',
+}
+
+# What the functions are asked about: 60 samples with names, three classes, folds, groups, labels
+rng = np.random.default_rng(0)
+IDS = pd.Index([f's{i:02}' for i in range(60)], name='id')
+NAMES = ['Cytosol', 'Golgi apparatus', 'Nucleoli']
+Y = pd.DataFrame(rng.random((60, 3)) < [.5, .3, .2], IDS, NAMES)
+P = pd.DataFrame(np.clip(.25 + .5*Y + rng.normal(0, .15, Y.shape), .01, .99), IDS, NAMES)
+Q = pd.DataFrame(np.clip(.3 + .4*Y + rng.normal(0, .2, Y.shape), .01, .99), IDS, NAMES)
+HARD = P > .5
+FOLDS = pd.Series(np.arange(60) % 4, IDS, name='fold')
+GROUPS = pd.Series([f'g{i//3}' for i in range(60)], IDS, name='group')
+TWINS = pd.Series([f't{i//2}' for i in range(60)], IDS, name='twin')
+LABELS = pd.Series([[o for o in NAMES if Y.loc[i, o]] for i in IDS], IDS, name='labels', dtype=object)
+SAMPLES = pd.DataFrame(dict(id=IDS, labels=LABELS.to_numpy(), group=GROUPS.to_numpy(), twin=TWINS.to_numpy()))
+THRESH = pd.Series([.4, .5, .6], NAMES)
+RATIOS = pd.Series([.5, .3, .2], NAMES)
+
+
+# --- changes ---
+
+def permuted_rows(x): return x.sample(frac=1, random_state=1)
+def counted(x): return x.reset_index(drop=True)
+def counted_and_permuted(x): return counted(permuted_rows(x))
+def shorter(x): return x.iloc[1:]
+def doubled(x): return pd.concat([x, x.iloc[:1]])
+def replaced_id(x): return x.rename(index={x.index[3]: 'somebody else'})
+def categorical_ids(x): return x.set_axis(pd.CategoricalIndex(x.index, name='id'))
+def permuted_classes(x): return x[x.columns[::-1]]
+def unnamed_permuted_classes(x): return permuted_classes(x).set_axis(range(x.shape[1]), axis=1)
+def class_less(x): return x.iloc[:, 1:]
+def class_more(x): return x.assign(Actin=x.iloc[:, 0])
+def nan_in(x): return x.astype(float).where(np.arange(x.size).reshape(x.shape) != 4)
+def as_float(x): return x.astype(float)
+def as_text(x): return x.astype(str)
+
+
+ROWS = [permuted_rows, counted, counted_and_permuted, shorter, doubled, replaced_id, categorical_ids]
+CLASSES = [permuted_classes, unnamed_permuted_classes, class_less, class_more]
+TABLE = [*ROWS, *CLASSES, nan_in, as_float, as_text]
+# A table that comes alone may hold any rows and any classes; it is still not to hold a NaN or text
+ALONE = [permuted_rows, categorical_ids, permuted_classes, nan_in, as_text]
+BY_CLASS = [lambda x: x[::-1], lambda x: x.iloc[1:], nan_in]
+
+
+# --- what each function is asked, and which changes its parts go through ---
+
+@dataclass
+class Entry:
+    "A call of named parts; `parts`: name -> the part and its changes"
+    call: object
+    parts: dict
+    exact: bool = True # False: draws or an optimiser see the rows in another order, so the answer is equal to two digits
+
+
+def pair(call, p=P, y=Y, names=('probs', 'targs'), exact=True):
+    "A function of probabilities and targets"
+    return Entry(call, {names[0]: (p, TABLE), names[1]: (y, TABLE)}, exact)
+
+
+def column(call):
+    "A function of the probabilities and targets of one class"
+    rows = [*ROWS, as_text]
+    return Entry(call, dict(p=(P['Cytosol'], rows), y=(Y['Cytosol'], rows)))
+
+
+def load(room): return importlib.import_module(f'hpa_lib.{room}')
+
+
+
+S, R = load('data.scores'), load('data.probs')
+T, U, C = load('decide.thresholds'), load('decide.threshold_rules'), load('decide.calibrate')
+X, B, D, W, V = load('decide.prior_shift'), load('decide.blend'), load('decide.decision'), load('decide.submit'), load('see.report')
+CALIBRATION = C.fit_calibration(P, Y, 'platt')
+OFFSET = C.fit_calibration(P, Y, 'offset')
+DECISION = D.Decision(thresholds=THRESH.to_dict(), calibration=CALIBRATION)
+MOVABLE = D.Decision(thresholds=THRESH.to_dict(), calibration=OFFSET, ratios=OFFSET.apply(P).mean().to_dict())
+BLEND = B.Blend(how='mean', weights=dict(one=1., two=2.), classes=NAMES)
+OOF = P.assign(fold=FOLDS)
+
+
+def two(call, **more):
+    "A function of two tables; a part each, as they are changed one by one"
+    return lambda one, two, **kw: call(dict(one=one, two=two), **kw, **more)
+
+
+def tables(call, targs=True, exact=True, **parts):
+    more = dict(targs=(Y, TABLE)) if targs else {}
+    return Entry(call, dict(one=(P, TABLE), two=(Q, TABLE)) | more | parts, exact)
+
+
+ENTRIES = {
+    'data.scores': {
+        'class_counts': pair(lambda targs, hard: S.class_counts(targs, hard), Y, HARD, ('targs', 'hard')),
+        'f1_per_class': pair(lambda targs, hard: S.f1_per_class(targs, hard), Y, HARD, ('targs', 'hard')),
+        'macro_f1': pair(lambda targs, hard: S.macro_f1(targs, hard), Y, HARD, ('targs', 'hard')),
+        'average_precision': column(lambda p, y: S.average_precision(p, y)),
+        'mean_ap': pair(lambda targs, probs: S.mean_ap(targs, probs), Y, P, ('targs', 'probs')),
+    },
+    'data.probs': {
+        'check_probs': Entry(lambda probs: R.check_probs(probs), dict(probs=(P, ALONE))),
+        'class_table': Entry(lambda table: R.class_table(table), dict(table=(P, [*ALONE, counted, doubled]))),
+        'align_tables': Entry(lambda one, two: R.align_tables(dict(one=one, two=two))['two'], dict(one=(P, TABLE), two=(Q, TABLE))),
+        'reduce_views': Entry(
+            lambda table: R.reduce_views(table.reset_index().assign(fold=0, view=0)), dict(table=(P, [permuted_rows, permuted_classes, nan_in])),
+        ),
+        'write_probs': Entry(lambda table: R.read_probs(R.write_probs(table, 'walk.csv')), dict(table=(P, [*ALONE, counted]))),
+    },
+    'decide.thresholds': {
+        'class_cuts': column(lambda p, y: T.class_cuts(p, y)[1]),
+        'threshold_curve': column(lambda p, y: np.concatenate(T.threshold_curve(p, y))),
+        'best_threshold': column(lambda p, y: T.best_threshold(p, y)),
+        'threshold_facts': column(lambda p, y: T.threshold_facts(p, y)),
+        'fit_thresholds': pair(lambda probs, targs: T.fit_thresholds(probs, targs)),
+        'plot_thresholds': pair(lambda probs, targs: T.plot_thresholds(probs, targs).get_title()),
+        'apply_thresholds': Entry(lambda probs, thresh: T.apply_thresholds(probs, thresh), dict(probs=(P, ALONE), thresh=(THRESH, BY_CLASS))),
+        'cap_labels': pair(lambda p, hard: T.cap_labels(p, THRESH, hard, 1), P, HARD, ('p', 'hard')),
+        'nested_score': Entry(
+            lambda probs, targs, folds: T.nested_score(probs, targs, folds).nested,
+            dict(probs=(P, TABLE), targs=(Y, TABLE), folds=(FOLDS, ROWS)),
+        ),
+        'bootstrap_f1': Entry(
+            lambda targs, hard, groups: T.bootstrap_f1(targs, hard, groups, n=20)['score'],
+            dict(targs=(Y, TABLE), hard=(HARD, TABLE), groups=(GROUPS, ROWS)),
+        ),
+    },
+    'decide.threshold_rules': {
+        **{
+            o: pair(lambda probs, targs, o=o: getattr(U, o)(probs, targs), exact=False)
+            for o in (
+                'single_threshold', 'soft_f1_thresholds', 'ratio_thresholds', 'calibrated_thresholds', 'bagged_thresholds',
+                'fold_mean_thresholds', 'shrunk_thresholds', 'scaled_thresholds',
+            )
+        },
+        'fixed_thresholds': Entry(lambda probs: U.fixed_thresholds(probs, Y), dict(probs=(P, [permuted_rows, nan_in]))),
+        'expected_f1_thresholds': Entry(lambda probs: U.expected_f1_thresholds(probs), dict(probs=(P, ALONE))),
+        'rank_rules': tables(
+            lambda one, two, targs, folds, groups: U.rank_rules(
+                dict(one=one, two=two), targs, ['exact'], folds=folds, groups=groups,
+            ).scores.set_index('model').nested.to_dict(),
+            folds=(FOLDS, ROWS), groups=(GROUPS, ROWS),
+        ),
+        'apply_fallbacks': pair(lambda probs, hard: U.apply_fallbacks(probs, hard, ['argmax']), P, P > .9, ('probs', 'hard')),
+    },
+    'decide.calibrate': {
+        'reliability': column(lambda p, y: C.reliability(p, y).to_numpy()),
+        'ece': pair(lambda probs, targs: C.ece(probs, targs)),
+        'ece_per_class': pair(lambda probs, targs: C.ece_per_class(probs, targs)),
+        'brier': pair(lambda probs, targs: C.brier(probs, targs)),
+        'Calibration.apply': Entry(lambda probs: CALIBRATION.apply(probs), dict(probs=(P, [*ALONE, class_less, class_more]))),
+        'fit_calibration': pair(lambda probs, targs: C.fit_calibration(probs, targs).apply(P), exact=False),
+        'cross_fit': Entry(
+            lambda probs, targs, folds: C.cross_fit(probs, targs, folds),
+            dict(probs=(P, TABLE), targs=(Y, TABLE), folds=(FOLDS, ROWS)), exact=False,
+        ),
+    },
+    'decide.prior_shift': {
+        'adjust': Entry(
+            lambda probs, old, new: X.adjust(probs, old, new),
+            dict(probs=(P, ALONE), old=(RATIOS, BY_CLASS), new=(RATIOS*.5, BY_CLASS)),
+        ),
+        'em_ratios': Entry(lambda probs, old: X.em_ratios(probs, old), dict(probs=(P, ALONE), old=(RATIOS, BY_CLASS)), exact=False),
+        'em_table': Entry(
+            lambda probs, old: X.em_table(probs, old, n=5).ratio, dict(probs=(P, ALONE), old=(RATIOS, BY_CLASS)), exact=False,
+        ),
+        'matrix_ratios': Entry(
+            lambda probs, known_probs, known_targs: X.matrix_ratios(probs, known_probs, known_targs),
+            dict(probs=(Q, ALONE), known_probs=(P, TABLE), known_targs=(Y, TABLE)), exact=False,
+        ),
+        'estimate_ratios': Entry(
+            lambda probs, known_probs, known_targs: X.estimate_ratios(probs, known_probs, known_targs, n=5).ratio,
+            dict(probs=(Q, ALONE), known_probs=(P, TABLE), known_targs=(Y, TABLE)), exact=False,
+        ),
+        'match_ratios': Entry(
+            lambda probs, ratios: X.match_ratios(probs, ratios), dict(probs=(P, ALONE), ratios=(RATIOS, BY_CLASS)),
+        ),
+    },
+    'decide.blend': {
+        'blend': tables(two(B.blend), targs=False),
+        'Blend.apply': tables(two(BLEND.apply), targs=False),
+        'log_loss': pair(lambda targs, probs: B.log_loss(targs, probs), Y, P, ('targs', 'probs')),
+        'simplex_weights': tables(two(lambda t, targs: B.simplex_weights(t, targs).weights), exact=False),
+        'hill_climb': tables(two(lambda t, targs: B.hill_climb(t, targs, rounds=3).weights), exact=False),
+        'stack': tables(two(lambda t, targs: B.stack(t, targs).apply(dict(one=P, two=Q))), exact=False),
+        'nested_blend': tables(two(lambda t, targs, folds: B.nested_blend(t, targs, folds, 'mean').score), folds=(FOLDS, ROWS)),
+        'paired_f1': Entry(
+            lambda targs, a, b, groups: B.paired_f1(targs, a, b, groups, n=20)['difference'],
+            dict(targs=(Y, TABLE), a=(HARD, TABLE), b=(Q > .5, TABLE), groups=(GROUPS, ROWS)),
+        ),
+        'compare_blends': tables(
+            two(lambda t, targs, folds: B.compare_blends(t, targs, folds, ['mean']).iloc[:, 0].to_numpy()), folds=(FOLDS, ROWS),
+        ),
+        'average_twins': Entry(
+            lambda table, twins: B.average_twins(table, twins)[0],
+            dict(table=(P, [permuted_rows, permuted_classes, nan_in]), twins=(TWINS, [permuted_rows, doubled])),
+        ),
+    },
+    'decide.decision': {
+        'Decision.probs': Entry(lambda tables: DECISION.probs(tables), dict(tables=(P, [*ALONE, counted, doubled, class_less, class_more]))),
+        'Decision.hard': Entry(lambda tables: DECISION.hard(tables), dict(tables=(P, [*ALONE, counted, doubled, class_less]))),
+        'Decision.decide': Entry(
+            lambda tables: DECISION.decide(tables).map(sorted), dict(tables=(P, [*ALONE, counted, doubled, class_less])),
+        ),
+        'fit_decision': Entry(
+            lambda tables, samples: D.fit_decision(tables, samples.reset_index(drop='id' in samples), draws=20)[0].scores['nested'],
+            dict(tables=(OOF, [permuted_rows, counted, doubled, categorical_ids, as_text]), samples=(SAMPLES.set_index('id'), ROWS)),
+            exact=False,
+        ),
+        'shift_decision': Entry(
+            lambda tables: D.shift_decision(MOVABLE, tables, n=5)[1].ratio, dict(tables=(Q, [*ALONE, counted, doubled, class_less])), exact=False,
+        ),
+    },
+    'decide.submit': {
+        'write_submission': Entry(
+            lambda labels: W.read_submission(W.write_submission('walk.csv', IDS, labels)).map(sorted),
+            dict(labels=(LABELS, [permuted_rows, counted_and_permuted, shorter, doubled, replaced_id, categorical_ids])),
+        ),
+        'compare_submissions': Entry(
+            lambda a, b: W.compare_submissions(W.write_submission('a.csv', a.index, a), W.write_submission('b.csv', b.index, b)).changed.to_dict(),
+            dict(a=(LABELS, [permuted_rows, shorter, replaced_id]), b=(LABELS[::-1], [permuted_rows, shorter, replaced_id])),
+        ),
+    },
+    'see.report': {
+        'sample_losses': pair(lambda probs, targs: V.sample_losses(probs, targs)),
+        'plot_curves': Entry(
+            lambda probs, targs: [o.get_title() for o in V.plot_curves(probs, targs, THRESH.to_numpy()).axes],
+            dict(probs=(P, [permuted_rows, counted_and_permuted, shorter, doubled]), targs=(Y, [permuted_rows, counted_and_permuted, shorter])),
+        ),
+    },
+}
+# What takes such arguments by name alone, or is none of these things
+EXEMPT = {
+    'data.probs': {
+        'check_hot': 'checks values, and is asked beside check_probs', 'name_tables': 'gives names', 'match': 'is the door itself',
+        'read_table': 'reads files', 'read_probs': 'reads files', 'ProbTable': 'holds what read_table found', 'row_names': 'the door',
+    },
+    'decide.thresholds': {
+        'class_names': 'gives names', 'explore_thresholds': 'a slider over plot_thresholds', 'check_thresholds': 'checks values',
+        'score_ways': 'counts arrays of nested_score', 'fold_array': 'checks values', 'NestedScore': 'holds what nested_score found',
+        'group_counts': 'counts arrays of bootstrap_f1', 'NestedScore.save': 'writes', 'NestedScore.load': 'reads',
+    },
+    'decide.threshold_rules': {'plot_ranking': 'a table of ranking_table', 'threshold_rule': 'a name', 'ranking_table': 'a ranking'},
+    'decide.calibrate': {
+        'plot_reliability': 'draws reliability', 'like_table': 'gives names back', 'shared_slope': 'arrays of logits',
+        'Calibration': 'holds what fit_calibration found',
+    },
+    'decide.blend': {
+        'target_table': 'makes names', 'Blend': 'holds weights by name', 'NestedBlend': 'holds what nested_blend found',
+        'twin_groups': 'asked by average_twins', 'overwrite': 'labels by id, asked by Decision.decide', 'read_known': 'reads a file',
+        'blend_fitter': 'a name',
+    },
+    'decide.decision': {'Decision': 'holds thresholds by name', 'DecisionOptions': 'settings', 'load_decision': 'reads a file'},
+    'decide.submit': {
+        'labels_a_row': 'counts', 'read_submission': 'reads a file', 'check_submission': 'reads files', 'plot_comparison': 'draws a table',
+    },
+    'see.report': {'plot_classes': 'a NestedScore', 'plot_samples': 'ids of a store', 'plot_history': 'histories', 'write_report': 'words'},
+}
+
+
+def public(room):
+    "Name -> function or method of a room"
+    module = load(room)
+    for name in module.__all__:
+        o = getattr(module, name)
+        if inspect.isfunction(o): yield name, o
+        elif inspect.isclass(o):
+            yield name, o.__init__
+            own = {k: v for k, v in vars(o).items() if inspect.isfunction(v) and not k.startswith('_')}
+            yield from ((f'{name}.{k}', v) for k, v in own.items())
+
+
+@pytest.mark.parametrize('room', ROOMS)
+def test_every_function_has_an_entry(room):
+    takes = {k for k, f in public(room) if set(inspect.signature(f).parameters) & TAKES}
+    known = set(ENTRIES.get(room, {})) | set(EXEMPT.get(room, {}))
+    assert takes <= known, f'no entry for {sorted(takes - known)}'
+
+
+def comparable(answer, lead):
+    "An answer with the names of its first part, in one order"
+    if isinstance(answer, np.ndarray) and answer.ndim == 2 and answer.shape == lead.shape: answer = pd.DataFrame(answer, lead.index, lead.columns)
+    if isinstance(answer, np.ndarray) and answer.ndim == 2 and lead.ndim == 2 and answer.shape[1] == lead.shape[1]:
+        answer = pd.DataFrame(answer, columns=lead.columns)
+    if isinstance(answer, np.ndarray) and answer.ndim == 1 and lead.ndim == 2 and len(answer) == lead.shape[1]: answer = pd.Series(answer, lead.columns)
+    if isinstance(answer, np.ndarray) and answer.ndim == 1 and len(answer) == len(lead): answer = pd.Series(answer, lead.index)
+    if isinstance(answer, pd.DataFrame): answer = answer.set_axis(answer.index.astype(str)).sort_index().sort_index(axis=1)
+    if isinstance(answer, pd.Series): answer = answer.set_axis(answer.index.astype(str)).sort_index()
+    return answer
+
+
+def same(a, b, exact):
+    "Whether two answers are one"
+    if isinstance(a, dict): return a.keys() == b.keys() and all(same(a[k], b[k], exact) for k in a)
+    if isinstance(a, pd.DataFrame | pd.Series):
+        if a.shape != b.shape or not a.index.equals(b.index): return False
+        if a.ndim == 2 and not a.columns.equals(b.columns): return False
+        if a.ndim == 1 and a.dtype == object: return a.tolist() == b.tolist()
+    if isinstance(a, list | str): return a == b
+    a, b = (np.asarray(o, dtype=float) for o in (a, b))
+    return a.shape == b.shape and np.allclose(a, b, atol=1e-9 if exact else .02, rtol=0, equal_nan=True)
+
+
+WALKS = [(room, name) for room in ROOMS for name in ENTRIES.get(room, {})]
+
+
+@pytest.mark.parametrize('room,name', WALKS, ids=[f'{r}.{n}' for r, n in WALKS])
+def test_the_same_answer_or_a_refusal(room, name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    entry = ENTRIES[room][name]
+    base = {k: x for k, (x, _) in entry.parts.items()}
+    first = next(iter(base))
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore')
+        right, wrong = comparable(entry.call(**base), base[first]), []
+        for part, (x, changes) in entry.parts.items():
+            for change in changes:
+                told = base | {part: change(x)}
+                try: answer = entry.call(**told)
+                except ValueError as e:
+                    if not str(e).strip(): wrong.append(f'{part} {change.__name__}: refused without a word')
+                    continue
+                except Exception as e:
+                    wrong.append(f'{part} {change.__name__}: {type(e).__name__}: {str(e)[:80]}')
+                    continue
+                if not same(right, comparable(answer, told[first]), entry.exact): wrong.append(f'{part} {change.__name__}: another answer')
+    matplotlib.pyplot.close('all')
+    assert not wrong, '\n'.join(wrong)
