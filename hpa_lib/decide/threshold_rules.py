@@ -464,7 +464,9 @@ def apply_fallbacks(
     names:Iterable[str]|None=None, # class names in the order of `probs`; None: its columns, or numbers
 ) -> np.ndarray: # N x C, bool, in the order of `probs`: as `hard` wherever a row had a label
     "Fill empty rows, step by step; rows that no step reaches stay empty"
-    p, out = check_pair(probs, hard)
+    probs, hard = match(probs=probs, hard=hard)
+    p = check_probs(probs)
+    out = check_hot(hard, p.shape)
     names = class_names(probs, names)
     steps = [fallbacks] if isinstance(fallbacks, str|float|int) else list(fallbacks)
     if 'none' in steps[:-1]:
