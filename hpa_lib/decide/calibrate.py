@@ -30,7 +30,8 @@ def reliability(
     from scipy.stats import rankdata
     p, y = check_class(p, y)
     if not (bins >= 1 and bins % 1 == 0 and 0 < level < 1):
-        raise DecisionError(f"bins={bins}, level={level}: at least one bin, a whole number, and a level between 0 and 1")
+        given = f"bins={bins}, level={level}"
+        raise DecisionError(f"{given}: at least one bin, a whole number, and a level between 0 and 1")
     # Bins of equal mass
     bin = (rankdata(p) - .5)*bins // len(p)
     rows = pd.DataFrame(dict(bin=bin, promised=p, kept=y.astype(float)))
@@ -191,7 +192,8 @@ def shared_slope(
     z = np.asarray(z, dtype=float)
     y = check_hot(y, z.shape)
     if not np.isfinite(z).all():
-        raise DecisionError("logits are infinite or NaN: keep probabilities a little away from 0 and 1, and leave gaps out")
+        cure = "keep probabilities a little away from 0 and 1, and leave gaps out"
+        raise DecisionError(f"logits are infinite or NaN: {cure}")
     # Slope, common offset and the classes' own: where they start, and the pull back there
     start = np.r_[1., np.zeros(1 + z.shape[1])]
     pull = np.r_[1, 0, np.ones(z.shape[1])] / spread**2

@@ -117,7 +117,7 @@ def matrix_ratios(
     probs:np.ndarray|pd.DataFrame, # N x C, in [0, 1]
     known_probs:np.ndarray|pd.DataFrame, # M x C, in [0, 1], of samples with labels; classes matched with `probs`
     known_targs:np.ndarray|pd.DataFrame, # M x C, 0 or 1; matched with `known_probs` by id and class, arrays by place
-    # cut to yes and no first, at one threshold, or at C: a Series by class name, an array in the class order of `probs`;
+    # cut to yes and no first, at one threshold, or at C: a Series by class name, an array in the order of `probs`;
     # None: no cut
     thresh:float|np.ndarray|pd.Series|None=None,
 ) -> np.ndarray: # C, in [0, 1], in the class order of `probs`

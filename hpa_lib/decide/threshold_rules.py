@@ -304,8 +304,8 @@ class RuleRanking:
     counts:dict # (model, rule) -> G x R x 3 x C: hits, predicted, positives of each group in each repeat, nested
 
 # %% ../../nbs/decide/62_threshold_rules.ipynb #c-25952211
-def _repeat(p:np.ndarray, y:np.ndarray, names:list, folds:list, groups, fit:Callable, **rule) -> tuple[dict,pd.Series,np.ndarray]:
-    "Means over repeated folds, spread of each class's threshold, counts of the nested decisions"
+def _repeat(p:np.ndarray, y:np.ndarray, names:list, folds:list, groups, fit:Callable, **rule) -> tuple:
+    "Means over repeated folds (dict), spread of each class's threshold (Series), counts of the nested decisions"
     runs = [nested_score(p, y, f, fit=fit, names=names, **rule) for f in folds]
     # Scores
     scored = dict(nested='nested', in_sample='in_sample', at_half='at_half', gap='optimism')
