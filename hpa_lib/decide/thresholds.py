@@ -393,9 +393,9 @@ def _score_names(score:NestedScore) -> list[str]:
     return names
 
 def _ids_and_folds(ids, folds) -> tuple[list,np.ndarray]:
-    "Folds in the order of the ids: two Series by their index, one of folds by the ids, a list by place"
+    "Folds in the order of the ids: two Series by their index, folds that have one alone by the ids, a list by place"
+    if row_names(folds) is not None and row_names(ids) is None: ids = pd.Series(list(ids), list(ids))
     if isinstance(ids, pd.Series) and isinstance(folds, pd.Series): ids, folds = match(ids=ids, folds=folds)
-    elif row_names(folds) is not None: _, folds = match(ids=pd.Series(list(ids), list(ids)), folds=folds)
     return list(ids), np.asarray(folds)
 
 def _match_score(score:NestedScore, ids:list, folds:np.ndarray) -> None:
