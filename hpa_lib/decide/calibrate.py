@@ -191,6 +191,7 @@ def shared_slope(
     z, y = match(z=z, y=y)
     z = np.asarray(z, dtype=float)
     y = check_hot(y, z.shape)
+    if not spread > 0: raise DecisionError(f"spread {spread}: a standard deviation is above 0")
     if not np.isfinite(z).all():
         cure = "keep probabilities a little away from 0 and 1, and leave gaps out"
         raise DecisionError(f"logits are infinite or NaN: {cure}")

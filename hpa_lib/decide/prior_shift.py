@@ -136,11 +136,11 @@ def matrix_ratios(
 # %% ../../nbs/decide/63_prior_shift.ipynb #c-41b7d2f0
 def _ratio_table(p:pd.DataFrame, old, ratio, again:Callable, n:int=200, seed:int=0, level:float=.95) -> pd.DataFrame:
     "old, ratio, low, high of each class; `again(rows, rng)` estimates from drawn rows"
-    if not (n >= 1 and 0 < level < 1):
-        raise DecisionError(f"n={n}, level={level}: at least one draw, and a level between 0 and 1")
+    if not (n >= 1 and n % 1 == 0 and 0 < level < 1):
+        raise DecisionError(f"n={n}, level={level}: at least one draw, a whole number, and a level between 0 and 1")
     rng = np.random.default_rng(seed)
     rows = p.to_numpy()
-    draws = [again(rows[rng.integers(len(rows), size=len(rows))], rng) for _ in range(n)]
+    draws = [again(rows[rng.integers(len(rows), size=len(rows))], rng) for _ in range(int(n))]
     low, high = np.quantile(draws, [(1-level)/2, (1+level)/2], axis=0)
     return pd.DataFrame(dict(old=old, ratio=ratio, low=low, high=high), index=list(p))
 

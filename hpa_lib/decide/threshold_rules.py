@@ -400,7 +400,7 @@ def ranking_table(
     rules = scores.rule.unique()
     if reference is not None and reference not in rules:
         raise DecisionError(f"rule {reference!r} was not ranked: choose one of {', '.join(rules)}")
-    drawn = {k: _drawn(o, draws, seed) for k,o in ranking.counts.items()}
+    drawn = {k: _drawn(o, _whole(draws, 1, 'draws'), seed) for k,o in ranking.counts.items()}
     # The mean of several models, draw by draw
     models = scores.model.unique()
     if len(models) > 1:

@@ -82,7 +82,7 @@ def class_cuts(
     p = p[order]
     tp = np.cumsum(y[order])
     # Sorted, the ends tell whether all are probabilities; NaN sorts last
-    if not (p[0] <= 1 and p[-1] >= 0): check_probs(p[:,None])
+    if not (len(p) and p[0] <= 1 and p[-1] >= 0): check_probs(p[:,None])
     # The last sample of each run of equal scores, and halfway from it to the next lower one
     last = np.flatnonzero(np.append(p[1:] != p[:-1], True))
     score = p[last]
@@ -248,7 +248,8 @@ def cap_labels(
         raise DecisionError(f"cap {cap}: a row must be allowed at least one label, and a whole number of them")
     p, hard = match(p=p, hard=hard)
     t = check_thresholds(t, class_names(p))
-    p, hard = np.asarray(p), np.asarray(hard)
+    p = check_probs(p)
+    hard = check_hot(hard, p.shape)
     if cap is None or cap >= p.shape[1]: return hard
     margin = np.where(hard, p - np.maximum(t, 0), -np.inf)
     top = np.argsort(-margin, axis=1, kind='stable')[:,:int(cap)]
@@ -452,8 +453,8 @@ def bootstrap_f1(
     like_kaggle:bool=False, # count classes without positives as 0
 ) -> dict[str,float]: # score, low, high, std
     "Macro F1 and its percentile interval over groups"
-    if not (n >= 1 and 0 < level < 1):
-        raise DecisionError(f"n={n}, level={level}: at least one draw, and a level between 0 and 1")
+    if not (n >= 1 and n % 1 == 0 and 0 < level < 1):
+        raise DecisionError(f"n={n}, level={level}: at least one draw, a whole number, and a level between 0 and 1")
     targs, hard, groups = match(targs=targs, hard=hard, groups=listed(groups))
     y = check_hot(targs)
     h = check_hot(hard, y.shape)
@@ -463,7 +464,7 @@ def bootstrap_f1(
     rng = np.random.default_rng(seed)
     size = len(counts)
     scores = []
-    for _ in range(n):
+    for _ in range(int(n)):
         f1 = np.full(y.shape[1], np.nan)
         while np.isnan(f1).all():                                # a draw without any positive is drawn again
             drawn = np.bincount(rng.integers(size, size=size), minlength=size)
