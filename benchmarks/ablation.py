@@ -130,7 +130,7 @@ def decided(path: Path, store, views: str, rule: str) -> tuple:
     s = store.samples.set_index('id').loc[p.index]
     vocab = store.vocab.subset(list(p.columns))
     y = vocab.multi_hot(vocab.only(s.labels))
-    score = nested_score(p, y, fold.loc[p.index].to_numpy(), fit=threshold_rule(rule))
+    score = nested_score(p, pd.DataFrame(y, p.index, p.columns), fold, fit=threshold_rule(rule))
     order = np.argsort(p.index.to_numpy())
     return y[order], score.hard[order], p.to_numpy()[order], s.group.to_numpy()[order], score.nested
 

@@ -68,14 +68,14 @@ def measure(each: dict, targs: pd.DataFrame, repeats: int, draws: int, least: in
         begun = time.perf_counter()
         runs = [nested_blend(tables, targs, f, how, threshold_rule(rule)) for f in folds]
         hard[name] = np.stack([o.hard.iloc[:, often] for o in runs])
-        scores = [macro_f1(scored, h) for h in hard[name]]
+        scores = [macro_f1(scored.to_numpy(), h) for h in hard[name]]
         rows[name] = dict(nested=np.mean(scores), std=np.std(scores), mean_ap=np.mean([mean_ap(scored, o.probs.iloc[:, often]) for o in runs]),
                           log_loss=np.mean([log_loss(targs, o.probs) for o in runs]), seconds=(time.perf_counter() - begun) / repeats)
     table = pd.DataFrame(rows).T
     singles = [k for k, (tables, how) in each.items() if k in tables and k not in FIXED]
     best = table.loc[singles, "nested"].idxmax()
     for column, other in [("best", best), ("chosen", CHOSEN)]:
-        found = pd.DataFrame({k: paired_f1(scored, h, hard[other], n=draws) for k, h in hard.items()}).T
+        found = pd.DataFrame({k: paired_f1(scored.to_numpy(), h, hard[other], n=draws) for k, h in hard.items()}).T
         table[[f"to_{column}", f"{column}_se"]] = found[["difference", "std"]]
     table.attrs["best"] = best
     return table

@@ -53,8 +53,10 @@ def decided(probs: pd.DataFrame, store, folds: pd.DataFrame) -> tuple:
     from hpa_lib.decide.thresholds import nested_score
     probs = probs.sort_index()
     rows, vocab = store.samples.set_index('id').loc[probs.index], store.vocab.subset(list(probs.columns))
-    score = nested_score(probs, vocab.multi_hot(vocab.only(rows.labels)), folds.set_index('Id').fold.astype(int).loc[probs.index].to_numpy(), fit=threshold_rule(DEFAULT_RULE))
-    return vocab.multi_hot(vocab.only(rows.labels)), score.hard, probs.to_numpy(), rows.group.to_numpy(), score.nested
+    truth = pd.DataFrame(vocab.multi_hot(vocab.only(rows.labels)), probs.index, probs.columns)
+    fold = folds.set_index('Id').fold.astype(int).loc[probs.index]
+    score = nested_score(probs, truth, fold, fit=threshold_rule(DEFAULT_RULE))
+    return truth.to_numpy(), score.hard, probs.to_numpy(), rows.group.to_numpy(), score.nested
 
 
 def compare(work: Path, store: Path, folds: pd.DataFrame, seeds: list) -> str:

@@ -747,7 +747,7 @@ def _ranking(tables, samples, vocab):
     rows = samples.set_index('id').loc[first.index]
     targs = target_table(rows.labels, list(first.columns))
     rules = list(dict.fromkeys([DEFAULT_RULE, *THRESHOLD_RULES]))
-    found = rank_rules(probs, targs.to_numpy(), rules, groups=rows.group)
+    found = rank_rules(probs, targs, rules, groups=rows.group)
     return ranking_table(found).round(3).to_string(index=False)
 
 # %% ../nbs/90_cli.ipynb #blend-cmd

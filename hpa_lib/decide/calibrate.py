@@ -16,23 +16,22 @@ from fastcore.basics import patch
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from ..core import DecisionError
-from ..data.probs import check_hot, check_probs
-from .thresholds import class_names
+from ..data.probs import check_hot, check_probs, match
+from .thresholds import check_class, check_pair, class_names, listed
 
 # %% ../../nbs/decide/61_calibrate.ipynb #reliability
 def reliability(
-    p:np.ndarray, # N, probabilities of one class
-    y:np.ndarray, # N, 0 or 1
+    p:np.ndarray|pd.Series, # N, probabilities of one class
+    y:np.ndarray|pd.Series, # N, 0 or 1; Series are matched by id, arrays by place
     bins:int=10, # of equal mass; at most so many rows come back
     level:float=.95, # of the interval around the share
 ) -> pd.DataFrame: # one row per bin, lowest first: samples, promised, kept, low, high
     "What a class promises and what it keeps"
     from scipy.stats import rankdata
-    p = check_probs(np.asarray(p)[:,None])[:,0]
-    y = check_hot(np.asarray(y)[:,None])[:,0]
-    if len(p) != len(y): raise DecisionError(f"{len(p)} probabilities but {len(y)} targets: give one each")
-    if bins < 1 or not 0 < level < 1:
-        raise DecisionError(f"bins={bins}, level={level}: at least one bin, and a level between 0 and 1")
+    p, y = check_class(p, y)
+    if not (bins >= 1 and bins % 1 == 0 and 0 < level < 1):
+        given = f"bins={bins}, level={level}"
+        raise DecisionError(f"{given}: at least one bin, a whole number, and a level between 0 and 1")
     # Bins of equal mass
     bin = (rankdata(p) - .5)*bins // len(p)
     rows = pd.DataFrame(dict(bin=bin, promised=p, kept=y.astype(float)))
@@ -58,40 +57,37 @@ def _ece(p:np.ndarray, y:np.ndarray, bins:int) -> float:
 
 # %% ../../nbs/decide/61_calibrate.ipynb #ece
 def ece(
-    probs:np.ndarray, # N x C, in [0, 1]
-    targs:np.ndarray, # N x C, 0 or 1
+    probs:np.ndarray|pd.DataFrame, # N x C, in [0, 1]
+    targs:np.ndarray|pd.DataFrame, # N x C, 0 or 1; matched by id and class, arrays by place
     bins:int=15, # of equal mass
 ) -> float: # in [0, 1]
     "Expected calibration error of all entries together"
-    p = check_probs(probs)
-    y = check_hot(targs, p.shape)
+    p, y = check_pair(probs, targs)
     return _ece(p.ravel(), y.ravel(), bins)
 
 # %% ../../nbs/decide/61_calibrate.ipynb #ece-per-class
 def ece_per_class(
-    probs:np.ndarray, # N x C, in [0, 1]
-    targs:np.ndarray, # N x C, 0 or 1
+    probs:np.ndarray|pd.DataFrame, # N x C, in [0, 1]
+    targs:np.ndarray|pd.DataFrame, # N x C, 0 or 1; matched by id and class, arrays by place
     bins:int=10, # of equal mass
-) -> np.ndarray: # C, in [0, 1]
+) -> np.ndarray: # C, in [0, 1], in the class order of `probs`
     "Expected calibration error of each class"
-    p = check_probs(probs)
-    y = check_hot(targs, p.shape)
+    p, y = check_pair(probs, targs)
     return np.array([_ece(p[:,j], y[:,j], bins) for j in range(p.shape[1])])
 
 # %% ../../nbs/decide/61_calibrate.ipynb #brier
 def brier(
-    probs:np.ndarray, # N x C, in [0, 1]
-    targs:np.ndarray, # N x C, 0 or 1
-) -> np.ndarray: # C, in [0, 1]
+    probs:np.ndarray|pd.DataFrame, # N x C, in [0, 1]
+    targs:np.ndarray|pd.DataFrame, # N x C, 0 or 1; matched by id and class, arrays by place
+) -> np.ndarray: # C, in [0, 1], in the class order of `probs`
     "Mean squared error of each class; see Brier 1950"
-    p = check_probs(probs)
-    y = check_hot(targs, p.shape)
+    p, y = check_pair(probs, targs)
     return ((p - y)**2).mean(0)
 
 # %% ../../nbs/decide/61_calibrate.ipynb #plot-reliability
 def plot_reliability(
-    p:np.ndarray, # N, probabilities of one class, or all entries of several
-    y:np.ndarray, # N, 0 or 1
+    p:np.ndarray|pd.Series, # N, probabilities of one class, or all entries of several
+    y:np.ndarray|pd.Series, # N, 0 or 1; Series are matched by id, arrays by place
     bins:int=10, # of equal mass
     label:str|None=None, # for the legend
     ax:object=None, # matplotlib Axes to draw on; None: new ones
@@ -164,7 +160,7 @@ def like_table(
 # %% ../../nbs/decide/61_calibrate.ipynb #calibration-apply
 @patch
 def apply(self:Calibration,
-    probs:np.ndarray|pd.DataFrame, # N x C, in [0, 1]; of a DataFrame columns are found by name
+    probs:np.ndarray|pd.DataFrame, # N x C, in [0, 1]; of a table columns are found by name, of an array as `names`
 ) -> np.ndarray|pd.DataFrame: # N x C, in [0, 1], as `probs`
     "Calibrated probabilities"
     from scipy.special import expit
@@ -185,13 +181,20 @@ def apply(self:Calibration,
 
 # %% ../../nbs/decide/61_calibrate.ipynb #c-ca629e36
 def shared_slope(
-    z:np.ndarray, # N x C, logits
-    y:np.ndarray, # N x C, bool
+    z:np.ndarray|pd.DataFrame, # N x C, logits, finite
+    y:np.ndarray|pd.DataFrame, # N x C, 0 or 1; matched by id and class, arrays by place
     spread:float, # standard deviation of the offsets of the classes, and of the slope around 1
     slope:float|None=None, # given; None: fitted
-) -> tuple[float,np.ndarray]: # slope, at least .01, and offset of each class
+) -> tuple[float,np.ndarray]: # slope, at least .01, and offset of each class, in the class order of `z`
     "Logistic regression with one slope, a common offset and an offset of each class"
     from scipy.optimize import minimize
+    z, y = match(z=z, y=y)
+    z = np.asarray(z, dtype=float)
+    y = check_hot(y, z.shape)
+    if not spread > 0: raise DecisionError(f"spread {spread}: a standard deviation is above 0")
+    if not np.isfinite(z).all():
+        cure = "keep probabilities a little away from 0 and 1, and leave gaps out"
+        raise DecisionError(f"logits are infinite or NaN: {cure}")
     # Slope, common offset and the classes' own: where they start, and the pull back there
     start = np.r_[1., np.zeros(1 + z.shape[1])]
     pull = np.r_[1, 0, np.ones(z.shape[1])] / spread**2
@@ -264,16 +267,15 @@ def _fit_knots(p:np.ndarray, y:np.ndarray) -> list:
 # %% ../../nbs/decide/61_calibrate.ipynb #fit-calibration
 def fit_calibration(
     probs:np.ndarray|pd.DataFrame, # N x C, in [0, 1], of samples the network was not trained on
-    targs:np.ndarray, # N x C, 0 or 1
+    targs:np.ndarray|pd.DataFrame, # N x C, 0 or 1; matched by id and class, arrays by place
     method:str='platt', # temperature, platt, beta, isotonic or offset
     least:int=30, # positives and negatives that a class needs for a curve of its own; not for offset
     shrink:float=30., # pull of each curve towards the pooled one; 0: none; not for isotonic and offset
     spread:float=1., # how far the classes' offsets may differ, in logits, above 0; offset only
-    names:Iterable[str]|None=None, # class names; None: the columns of `probs`, or numbers
+    names:Iterable[str]|None=None, # class names in the order of `probs`; None: its columns, or numbers
 ) -> Calibration: # a curve for every class
     "Learn what the probabilities of each class are worth"
-    p = check_probs(probs)
-    y = check_hot(targs, p.shape)
+    p, y = check_pair(probs, targs)
     names = [str(o) for o in class_names(probs, names)]
     _check_fit(method, least, shrink, spread, names)
     # All classes at once, or the pooled curve first
@@ -295,25 +297,25 @@ def _check_fit(method:str, least:int, shrink:float, spread:float, names:list) ->
     "Raises `DecisionError` for settings that fit no curve"
     if method not in Calibration.model_fields['method'].annotation.__args__:
         raise DecisionError(f"unknown method {method!r}: temperature, platt, beta, isotonic or offset")
-    if least < 0 or not shrink >= 0 or not spread > 0:
+    if not (least >= 0 and 0 <= shrink < np.inf and spread > 0):
         given = f"least={least}, shrink={shrink}, spread={spread}"
-        raise DecisionError(f"{given}: the first two may not be negative, a spread is above 0")
+        raise DecisionError(f"{given}: the first two may not be negative or endless, a spread is above 0")
     if len(set(names)) < len(names):
         raise DecisionError(f"two classes have the same name among {names[:4]} ...: give each its own")
 
 # %% ../../nbs/decide/61_calibrate.ipynb #cross-fit
 def cross_fit(
     probs:np.ndarray|pd.DataFrame, # N x C, in [0, 1]
-    targs:np.ndarray, # N x C, 0 or 1
-    folds:Iterable, # N, the fold of each sample, at least two different ones
+    targs:np.ndarray|pd.DataFrame, # N x C, 0 or 1; matched by id and class, arrays by place
+    folds:Iterable, # N, the fold of each sample, at least two different ones: a Series by id, a list by place
     method:str='platt', # and the others: see `fit_calibration`
     least:int=30, # positives and negatives that a class needs for a curve of its own; not for offset
     shrink:float=30., # pull of each curve towards the pooled one
     spread:float=1., # how far the classes' offsets may differ, in logits
 ) -> np.ndarray|pd.DataFrame: # N x C, as `probs`
     "Each sample calibrated by the curves of the other folds"
-    p = check_probs(probs)
-    y = check_hot(targs, p.shape)
+    probs, targs, folds = match(probs=probs, targs=targs, folds=listed(folds))
+    p, y = check_pair(probs, targs)
     # Folds
     folds = np.asarray(folds)
     if folds.shape != (len(p),) or pd.isna(folds).any() or len(np.unique(folds)) < 2:

@@ -116,8 +116,9 @@ def hard(self:Decision,
     "The decisions as zeros and ones, without the known labels"
     p = self.probs(tables, twins)
     t = np.array(list(self.thresholds.values()))
-    hot = apply_fallbacks(p, apply_thresholds(p, t, fallback=None), self.fallbacks)
-    return pd.DataFrame(cap_labels(p.to_numpy(), t, hot, self.cap), index=p.index, columns=p.columns)
+    q = p.to_numpy()
+    hot = apply_fallbacks(q, apply_thresholds(q, t, fallback=None), self.fallbacks, names=list(p))
+    return pd.DataFrame(cap_labels(q, t, hot, self.cap), index=p.index, columns=p.columns)
 
 # %% ../../nbs/decide/65_decision.ipynb #decision-decide
 @patch
@@ -185,14 +186,14 @@ def _fit(tables:Mapping, targs:pd.DataFrame, options:DecisionOptions, twins:pd.D
         p = blend.apply(tables)
     if options.average_twins: p = _over_twins(p, twins)
     # Calibration
-    y = targs[list(p)].to_numpy()
+    y = targs.loc[p.index, list(p)]
     calibration, ratios = None, {}
     if options.calibrate:
         calibration = fit_calibration(p, y, options.calibrate)
         p = calibration.apply(p)
         ratios = p.mean().to_dict()
     # Thresholds
-    t = np.asarray(threshold_rule(options.rule)(p.to_numpy(), y), float)
+    t = np.asarray(threshold_rule(options.rule)(p.to_numpy(), y.to_numpy()), float)
     return Decision(
         blend=blend,
         average_twins=options.average_twins,
@@ -236,7 +237,8 @@ def fit_decision(
     twins = _uncut_twins(samples, fold) if options.average_twins else None
     # The decision and its score
     decision, score = _nested(probs, targs, fold_array(fold, len(ids)), options, twins)
-    spread = bootstrap_f1(targs[list(decision.thresholds)], score.hard, groups, n=draws)
+    hard = pd.DataFrame(score.hard, index=ids, columns=list(decision.thresholds))
+    spread = bootstrap_f1(targs, hard, groups, n=draws)
     scores = dict(
         nested=score.nested,
         low=spread['low'],

@@ -13,20 +13,21 @@ import pandas as pd
 from fastcore.meta import delegates
 
 from ..core import DecisionError
-from ..data.probs import check_hot, check_probs
+from ..data.probs import check_probs, column_names, match, same_things
 from .calibrate import like_table
 from .threshold_rules import ratio_thresholds
-from .thresholds import check_thresholds, class_names
+from .thresholds import by_class, check_pair, check_thresholds, class_names
 
 # %% ../../nbs/decide/63_prior_shift.ipynb #c-adebed06
 def _ratios(ratios, probs, what:str, inside:bool=True) -> np.ndarray:
-    "`ratios` as C numbers in [0, 1], or strictly inside"
-    n = np.shape(probs)[1]
-    r = np.asarray(ratios, dtype=float)
-    if r.shape != (n,): raise DecisionError(f"{what} of shape {r.shape} for {n} classes: give one ratio per class")
+    "`ratios` as C numbers in [0, 1], or strictly inside, in the class order of `probs`"
+    names = class_names(probs)
+    r = by_class(ratios, names, f"{what}s")
+    if r.shape != (len(names),):
+        raise DecisionError(f"{what} of shape {r.shape} for {len(names)} classes: give one ratio per class")
     good = (r > 0) & (r < 1) if inside else (r >= 0) & (r <= 1)
     if not good.all():
-        name = class_names(probs)[(~good).argmax()]
+        name = names[(~good).argmax()]
         cure = "a ratio lies in [0, 1]"
         if inside: cure = "a class never or always seen tells nothing of its positives; leave it out"
         raise DecisionError(f"{what} of class {name!r} is {r[~good][0]}: {cure}")
@@ -35,10 +36,11 @@ def _ratios(ratios, probs, what:str, inside:bool=True) -> np.ndarray:
 # %% ../../nbs/decide/63_prior_shift.ipynb #adjust
 def adjust(
     probs:np.ndarray|pd.DataFrame, # N x C, in [0, 1], calibrated on samples with the old ratios
-    old:np.ndarray, # C, ratio of positives there, inside (0, 1)
-    new:np.ndarray, # C, ratio of positives among `probs`, in [0, 1]
+    old:np.ndarray|pd.Series, # C, ratio of positives there, inside (0, 1)
+    new:np.ndarray|pd.Series, # C, ratio among `probs`, in [0, 1]; Series by class name, arrays in the order of `probs`
 ) -> np.ndarray|pd.DataFrame: # N x C, as `probs`
     "Probabilities moved to other class ratios by Bayes' rule; see Saerens, Latinne and Decaestecker 2002"
+    probs, = match(probs=probs)
     p = check_probs(probs)
     old = _ratios(old, probs, 'old ratio')
     new = _ratios(new, probs, 'new ratio', inside=False)
@@ -51,12 +53,13 @@ def adjust(
 
 # %% ../../nbs/decide/63_prior_shift.ipynb #em-ratios
 def em_ratios(
-    probs:np.ndarray, # N x C, in [0, 1], calibrated on samples with the old ratios
-    old:np.ndarray, # C, ratio of positives there, inside (0, 1)
+    probs:np.ndarray|pd.DataFrame, # N x C, in [0, 1], calibrated on samples with the old ratios
+    old:np.ndarray|pd.Series, # C, ratio of positives there, inside (0, 1): by class name, or in the order of `probs`
     prior:float=20., # imagined samples with the old ratio; 0: none, the plain method
-) -> np.ndarray: # C, in [0, 1]
+) -> np.ndarray: # C, in [0, 1], in the class order of `probs`
     "The ratios at which the EM of Saerens, Latinne and Decaestecker 2002 comes to rest"
     if not 0 <= prior < np.inf: raise DecisionError(f"prior {prior}: a number of samples, 0 or more")
+    probs, = match(probs=probs)
     p = check_probs(probs)
     old = _ratios(old, probs, 'old ratio')
     u = p/old
@@ -87,30 +90,37 @@ def _mixture(mean, no, yes) -> np.ndarray:
 
 # %% ../../nbs/decide/63_prior_shift.ipynb #c-95c468f2
 def _three(probs, known_probs, known_targs, thresh) -> tuple[np.ndarray,np.ndarray,np.ndarray]:
-    "The arrays of `matrix_ratios`, checked, and cut where wanted"
-    # The same classes
-    tables = isinstance(probs, pd.DataFrame) and isinstance(known_probs, pd.DataFrame)
-    if tables and list(probs) != list(known_probs):
-        what = f"columns {list(probs)[:3]} ... here and {list(known_probs)[:3]} ... among the labelled samples"
-        raise DecisionError(f"{what}: give the same classes in the same order")
+    "The arrays of `matrix_ratios`, matched and checked, in the class order of `probs`, and cut where wanted"
+    # The same classes; rows of their own
+    probs, = match(probs=probs)
+    known, targs = match(known_probs=known_probs, known_targs=known_targs)
+    here, there = column_names(probs), column_names(known)
+    if (here is None) != (there is None):
+        named, bare = ('probs', 'known_probs') if there is None else ('known_probs', 'probs')
+        raise DecisionError(f"{named} names its classes and {bare} does not: give both as tables, or both as arrays")
+    if here is not None:
+        same_things(there, here, 'class', 'known_probs')
+        known = known[here]
+    # Numbers
     p = check_probs(probs)
-    known = check_probs(known_probs)
+    known, y = check_pair(known, targs)
     if p.shape[1] != known.shape[1]:
         what = f"{p.shape[1]} classes here and {known.shape[1]} among the labelled samples"
         raise DecisionError(f"{what}: give the same")
-    y = check_hot(known_targs, known.shape)
     # Cut to yes and no
     if thresh is None: return p, known, y
-    t = check_thresholds(thresh, p.shape[1])
+    t = check_thresholds(thresh, class_names(probs))
     return (p > t).astype(float), (known > t).astype(float), y
 
 # %% ../../nbs/decide/63_prior_shift.ipynb #matrix-ratios
 def matrix_ratios(
-    probs:np.ndarray, # N x C, in [0, 1]
-    known_probs:np.ndarray, # M x C, in [0, 1], of samples with labels
-    known_targs:np.ndarray, # M x C, 0 or 1
-    thresh:float|np.ndarray|None=None, # cut to yes and no first, at one or C thresholds; None: no cut
-) -> np.ndarray: # C, in [0, 1]
+    probs:np.ndarray|pd.DataFrame, # N x C, in [0, 1]
+    known_probs:np.ndarray|pd.DataFrame, # M x C, in [0, 1], of samples with labels; classes matched with `probs`
+    known_targs:np.ndarray|pd.DataFrame, # M x C, 0 or 1; matched with `known_probs` by id and class, arrays by place
+    # cut to yes and no first, at one threshold, or at C: a Series by class name, an array in the order of `probs`;
+    # None: no cut
+    thresh:float|np.ndarray|pd.Series|None=None,
+) -> np.ndarray: # C, in [0, 1], in the class order of `probs`
     "The ratios that mix positives and negatives to the mean of `probs`"
     p, known, y = _three(probs, known_probs, known_targs, thresh)
     names = class_names(probs)
@@ -126,22 +136,26 @@ def matrix_ratios(
 # %% ../../nbs/decide/63_prior_shift.ipynb #c-41b7d2f0
 def _ratio_table(p:pd.DataFrame, old, ratio, again:Callable, n:int=200, seed:int=0, level:float=.95) -> pd.DataFrame:
     "old, ratio, low, high of each class; `again(rows, rng)` estimates from drawn rows"
+    if not (n >= 1 and n % 1 == 0 and 0 < level < 1):
+        raise DecisionError(f"n={n}, level={level}: at least one draw, a whole number, and a level between 0 and 1")
     rng = np.random.default_rng(seed)
     rows = p.to_numpy()
-    draws = [again(rows[rng.integers(len(rows), size=len(rows))], rng) for _ in range(n)]
+    draws = [again(rows[rng.integers(len(rows), size=len(rows))], rng) for _ in range(int(n))]
     low, high = np.quantile(draws, [(1-level)/2, (1+level)/2], axis=0)
     return pd.DataFrame(dict(old=old, ratio=ratio, low=low, high=high), index=list(p))
 
 # %% ../../nbs/decide/63_prior_shift.ipynb #em-table
 def em_table(
     probs:pd.DataFrame, # N x C, in [0, 1], calibrated on samples with the old ratios
-    old:np.ndarray, # C, ratio of positives there, inside (0, 1)
+    old:np.ndarray|pd.Series, # C, ratio of positives there, inside (0, 1): by class name, or in the order of `probs`
     prior:float=20., # imagined samples with the old ratio
     n:int=200, # draws of the bootstrap
     seed:int=0, # of the draws
     level:float=.95, # share of draws inside the interval
 ) -> pd.DataFrame: # one row per class: old, ratio, low, high
     "`em_ratios` with its interval"
+    probs, = match(probs=probs)
+    old = _ratios(old, probs, 'old ratio')
     ratio = em_ratios(probs, old, prior)
     def again(rows, rng): return em_ratios(rows, old, prior)
     return _ratio_table(probs, old, ratio, again, n=n, seed=seed, level=level)
@@ -150,13 +164,13 @@ def em_table(
 @delegates(em_table)
 def estimate_ratios(
     probs:np.ndarray|pd.DataFrame, # N x C, in [0, 1], calibrated; samples without labels
-    known_probs:np.ndarray|pd.DataFrame, # M x C, in [0, 1], calibrated; samples with labels
-    known_targs:np.ndarray, # M x C, 0 or 1
+    known_probs:np.ndarray|pd.DataFrame, # M x C, in [0, 1], calibrated; with labels; classes matched with `probs`
+    known_targs:np.ndarray|pd.DataFrame, # M x C, 0 or 1; matched with `known_probs` by id and class, arrays by place
     method:str='em', # em, or soft or hard: the matrix without and with a cut
-    thresh:float|np.ndarray=.5, # of the cut; hard only
+    thresh:float|np.ndarray|pd.Series=.5, # of the cut: one, or C as for `matrix_ratios`; hard only
     prior:float=20., # imagined samples with the old ratio; em only
     **kwargs
-) -> pd.DataFrame: # one row per class: old, ratio, low, high
+) -> pd.DataFrame: # one row per class, in the class order of `probs`: old, ratio, low, high
     "Class ratios of samples without labels"
     if method not in ('em', 'soft', 'hard'): raise DecisionError(f"unknown method {method!r}: em, soft or hard")
     p, known, y = _three(probs, known_probs, known_targs, thresh if method == 'hard' else None)
@@ -167,7 +181,7 @@ def estimate_ratios(
     old = y.mean(0)
     if method == 'em': return em_table(table, old, prior, **kwargs)
     def again(rows, rng): return _redraw(rows, known, y, rng)
-    return _ratio_table(table, old, matrix_ratios(table, known, y), again, **kwargs)
+    return _ratio_table(table, old, matrix_ratios(p, known, y), again, **kwargs)
 
 # %% ../../nbs/decide/63_prior_shift.ipynb #c-0705ac24
 def _redraw(p:np.ndarray, known:np.ndarray, y:np.ndarray, rng:np.random.Generator) -> np.ndarray:
@@ -182,9 +196,10 @@ def _redraw(p:np.ndarray, known:np.ndarray, y:np.ndarray, rng:np.random.Generato
 
 # %% ../../nbs/decide/63_prior_shift.ipynb #match-ratios
 def match_ratios(
-    probs:np.ndarray, # N x C, in [0, 1]
-    ratios:np.ndarray, # C, wanted share of positives, in [0, 1]
-) -> np.ndarray: # C, thresholds for `apply_thresholds`
+    probs:np.ndarray|pd.DataFrame, # N x C, in [0, 1]
+    ratios:np.ndarray|pd.Series, # C, wanted share of positives: a Series by class name, or in the order of `probs`
+) -> np.ndarray: # C, thresholds for `apply_thresholds`, in the class order of `probs`
     "Thresholds with which as many samples are positive as the ratios say"
+    probs, = match(probs=probs)
     p = check_probs(probs)
     return ratio_thresholds(p, np.zeros(p.shape, bool), _ratios(ratios, probs, 'ratio', inside=False))

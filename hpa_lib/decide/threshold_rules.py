@@ -24,31 +24,30 @@ from scipy.special import expit, logit
 from ..core import DecisionError, near
 from ..data.folds import grouped_folds
 from ..data.labels import Vocab
-from ..data.probs import check_hot, check_probs
+from ..data.probs import check_hot, check_probs, match, row_names
 from ..data.scores import counts_f1
 from .calibrate import shared_slope
-from .thresholds import class_cuts, class_names, fit_thresholds, group_counts, nested_score
+from .thresholds import by_class, check_pair, check_thresholds, class_cuts, class_names
+from .thresholds import fit_thresholds, group_counts, listed, nested_score
 
 # %% ../../nbs/decide/62_threshold_rules.ipynb #fixed-thresholds
 def fixed_thresholds(
-    probs:np.ndarray, # N x C, in [0, 1]
-    targs:np.ndarray, # N x C, 0 or 1; not used
+    probs:np.ndarray|pd.DataFrame, # N x C, in [0, 1]
+    targs:np.ndarray|pd.DataFrame, # N x C, 0 or 1; not used
     t:float=.5, # the threshold
 ) -> np.ndarray: # C, float64
     "The same given threshold for every class, also for one without positives"
-    p = check_probs(probs)
-    check_hot(targs, p.shape)
+    p, _ = check_pair(probs, targs)
     if not -1 <= t <= 1: raise DecisionError(f"threshold {t}: give a number from -1 (yes to all) to 1 (yes to nobody)")
     return np.full(p.shape[1], float(t))
 
 # %% ../../nbs/decide/62_threshold_rules.ipynb #single-threshold
 def single_threshold(
-    probs:np.ndarray, # N x C, in [0, 1]
-    targs:np.ndarray, # N x C, 0 or 1
+    probs:np.ndarray|pd.DataFrame, # N x C, in [0, 1]
+    targs:np.ndarray|pd.DataFrame, # N x C, 0 or 1; matched by id and class, arrays by place
 ) -> np.ndarray: # C times the same number, float64; 1 when no class has a positive
     "The one threshold with the highest macro F1, exactly; classes without positives have no say in it"
-    p = check_probs(probs)
-    y = check_hot(targs, p.shape)
+    p, y = check_pair(probs, targs)
     # The steps of every class: at which score, and how far F1 moves
     at, step = [0.], [0.]
     for j in np.flatnonzero(y.any(0)):
@@ -72,14 +71,15 @@ def _below(score:np.ndarray, k:int) -> float:
 
 # %% ../../nbs/decide/62_threshold_rules.ipynb #soft-f1-thresholds
 def soft_f1_thresholds(
-    probs:np.ndarray, # N x C, in [0, 1]
-    targs:np.ndarray, # N x C, 0 or 1
-    sharp:float=50., # d: steepness of the sigmoid that stands for the cut
-    decay:float=1e-5, # w: pull toward .5
+    probs:np.ndarray|pd.DataFrame, # N x C, in [0, 1]
+    targs:np.ndarray|pd.DataFrame, # N x C, 0 or 1; matched by id and class, arrays by place
+    sharp:float=50., # d: steepness of the sigmoid that stands for the cut, above 0
+    decay:float=1e-5, # w: pull toward .5, 0 or more
 ) -> np.ndarray: # C, float64, in [0, 1]; .5, where it starts, for a class without positives
     "Least squares on soft F1, from .5: the nearest valley, not always the deepest"
-    p = check_probs(probs)
-    y = check_hot(targs, p.shape)
+    p, y = check_pair(probs, targs)
+    if not (0 < sharp < np.inf and 0 <= decay < np.inf):
+        raise DecisionError(f"sharp {sharp}, decay {decay}: give a number above 0, and one that is not negative")
     def miss(t, p, y):
         s = expit(sharp*(p - t))
         f1 = 2*s[y].sum() / (s.sum() + y.sum())
@@ -92,17 +92,18 @@ def soft_f1_thresholds(
 
 # %% ../../nbs/decide/62_threshold_rules.ipynb #ratio-thresholds
 def ratio_thresholds(
-    probs:np.ndarray, # N x C, in [0, 1]
-    targs:np.ndarray, # N x C, 0 or 1
-    ratios:np.ndarray|None=None, # C, share of positives wanted, in [0, 1]; None: that of `targs`
+    probs:np.ndarray|pd.DataFrame, # N x C, in [0, 1]
+    targs:np.ndarray|pd.DataFrame, # N x C, 0 or 1; matched by id and class, arrays by place
+    # C, share of positives wanted, in [0, 1]: a Series by class name, an array in the class order of `probs`;
+    # None: that of `targs`
+    ratios:np.ndarray|pd.Series|None=None,
     weight:float=1., # share of `ratios` in what is wanted, the rest being that of `targs`; .5: the mean of both
 ) -> np.ndarray: # C, float64; 1 for a class of which less than half a sample is wanted
     "Cut where the share of positive decisions comes nearest to the share wanted"
-    p = check_probs(probs)
-    y = check_hot(targs, p.shape)
+    p, y = check_pair(probs, targs)
     # How many positives are wanted
     own = y.mean(0)
-    given = own if ratios is None else np.asarray(ratios, dtype=float)
+    given = own if ratios is None else by_class(ratios, class_names(probs), 'ratios')
     if given.shape != own.shape or not ((given >= 0) & (given <= 1)).all():
         raise DecisionError(f"ratios {ratios}: give {p.shape[1]} shares in [0, 1], one per class")
     if not 0 <= weight <= 1: raise DecisionError(f"weight {weight}: the share of the given ratios is in [0, 1]")
@@ -116,10 +117,11 @@ def ratio_thresholds(
 
 # %% ../../nbs/decide/62_threshold_rules.ipynb #expected-f1-thresholds
 def expected_f1_thresholds(
-    probs:np.ndarray, # N x C, calibrated, in [0, 1]
-    targs:np.ndarray|None=None, # N x C, 0 or 1; not used
+    probs:np.ndarray|pd.DataFrame, # N x C, calibrated, in [0, 1]
+    targs:np.ndarray|pd.DataFrame|None=None, # N x C, 0 or 1; not used
 ) -> np.ndarray: # C, float64, in [0, .5]; a class without positives is treated like any other
     "Half of the highest expected F1, by the probabilities alone; see Lipton, Elkan and Narayanaswamy 2014"
+    probs, targs = match(probs=probs, targs=targs)
     p = -np.sort(-check_probs(probs), axis=0)
     if targs is not None: check_hot(targs, p.shape)
     k = np.arange(1, len(p) + 1)[:,None]
@@ -127,14 +129,13 @@ def expected_f1_thresholds(
 
 # %% ../../nbs/decide/62_threshold_rules.ipynb #calibrated-thresholds
 def calibrated_thresholds(
-    probs:np.ndarray, # N x C, in [0, 1]
-    targs:np.ndarray, # N x C, 0 or 1
+    probs:np.ndarray|pd.DataFrame, # N x C, in [0, 1]
+    targs:np.ndarray|pd.DataFrame, # N x C, 0 or 1; matched by id and class, arrays by place
     spread:float=1., # how far the classes' offsets may differ, in logits
     least:float=1e-3, # probabilities nearer to 0 or 1 than this count as this
 ) -> np.ndarray: # C, float64, in [0, 1]; a class without positives borrows from the others
     "F*/2 of calibrated probabilities, on the scale of the given ones"
-    p = check_probs(probs)
-    y = check_hot(targs, p.shape)
+    p, y = check_pair(probs, targs)
     if not spread > 0: raise DecisionError(f"spread {spread}: a standard deviation is above 0")
     if not 0 < least < .5: raise DecisionError(f"least {least}: give a probability between 0 and .5")
     if not y.any(): return np.ones(p.shape[1])
@@ -146,77 +147,87 @@ def calibrated_thresholds(
 
 # %% ../../nbs/decide/62_threshold_rules.ipynb #c-77a4063e
 def _vote(fits:list) -> np.ndarray:
-    "Mean of (thresholds, which classes had positives) pairs; 1 where none had"
+    "Mean of (thresholds, which classes had positives) pairs; -1 where most say yes to all, 1 where none had positives"
     t, has = (np.array(o) for o in zip(*fits))
-    total = (np.maximum(t, 0)*has).sum(0)
-    return np.where(has.any(0), total / np.maximum(has.sum(0), 1), 1.)
+    # Signs are counted, numbers are averaged
+    sign = has & (t < 0)
+    number = has & (t >= 0)
+    mean = (t*number).sum(0) / np.maximum(number.sum(0), 1)
+    most = 2*sign.sum(0) > has.sum(0)
+    return np.where(has.any(0), np.where(most, -1., mean), 1.)
+
+def _thresholds(rule:Callable, p:np.ndarray, y:np.ndarray) -> np.ndarray:
+    "What `rule` says of arrays, as C checked numbers"
+    n = p.shape[1]
+    return np.broadcast_to(check_thresholds(rule(p, y), n), n)
 
 def _whole(value, least:int, what:str) -> int:
     "`value` as a whole number, not below `least`"
-    if value != int(value) or value < least:
+    if not (value >= least and value % 1 == 0):
         raise DecisionError(f"{value} {what}: give a whole number from {least} on")
     return int(value)
 
 # %% ../../nbs/decide/62_threshold_rules.ipynb #bagged-thresholds
 def bagged_thresholds(
-    probs:np.ndarray, # N x C, in [0, 1]
-    targs:np.ndarray, # N x C, 0 or 1
+    probs:np.ndarray|pd.DataFrame, # N x C, in [0, 1]
+    targs:np.ndarray|pd.DataFrame, # N x C, 0 or 1; matched by id and class, arrays by place
     rule:Callable=fit_thresholds, # (probs, targs) -> thresholds
     draws:int=50, # bootstraps
     seed:int=0, # of the draws
-) -> np.ndarray: # C, float64, in [0, 1]; 1 for a class without positives
+) -> np.ndarray: # C, float64, in [0, 1]; -1 where most draws say yes to all; 1 for a class without positives
     "Mean of a rule's thresholds over resampled rows"
-    p = check_probs(probs)
-    y = check_hot(targs, p.shape)
+    p, y = check_pair(probs, targs)
     rng = np.random.default_rng(seed)
     rows = [rng.integers(len(p), size=len(p)) for _ in range(_whole(draws, 1, 'draws'))]
-    return _vote([(rule(p[i], y[i]), y[i].any(0)) for i in rows])
+    return _vote([(_thresholds(rule, p[i], y[i]), y[i].any(0)) for i in rows])
 
 # %% ../../nbs/decide/62_threshold_rules.ipynb #fold-mean-thresholds
 def fold_mean_thresholds(
-    probs:np.ndarray, # N x C, in [0, 1]
-    targs:np.ndarray, # N x C, 0 or 1
+    probs:np.ndarray|pd.DataFrame, # N x C, in [0, 1]
+    targs:np.ndarray|pd.DataFrame, # N x C, 0 or 1; matched by id and class, arrays by place
     rule:Callable=fit_thresholds, # (probs, targs) -> thresholds
     n:int=5, # folds; never more than samples
     seed:int=0, # of the cut into folds, at random
-) -> np.ndarray: # C, float64, in [0, 1]; 1 for a class without positives
+) -> np.ndarray: # C, float64, in [0, 1]; -1 where most folds say yes to all; 1 for a class without positives
     "Mean of a rule's thresholds, each fitted without one fold"
-    p = check_probs(probs)
-    y = check_hot(targs, p.shape)
+    p, y = check_pair(probs, targs)
     if _whole(n, 2, 'folds') > len(p): raise DecisionError(f"{n} folds of {len(p)} samples: give fewer folds")
     fold = np.random.default_rng(seed).permutation(len(p)) % n
     rest = [fold != k for k in range(n)]
-    return _vote([(rule(p[i], y[i]), y[i].any(0)) for i in rest])
+    return _vote([(_thresholds(rule, p[i], y[i]), y[i].any(0)) for i in rest])
 
 # %% ../../nbs/decide/62_threshold_rules.ipynb #shrunk-thresholds
 def shrunk_thresholds(
-    probs:np.ndarray, # N x C, in [0, 1]
-    targs:np.ndarray, # N x C, 0 or 1
+    probs:np.ndarray|pd.DataFrame, # N x C, in [0, 1]
+    targs:np.ndarray|pd.DataFrame, # N x C, 0 or 1; matched by id and class, arrays by place
     k:float=20., # positives at which a class is worth as much as the common threshold
     rule:Callable=fit_thresholds, # thresholds of the classes
     toward:Callable=single_threshold, # what they are drawn toward
 ) -> np.ndarray: # C, float64; for a class without positives what `toward` says
     "Each class's threshold drawn toward a common one, the more the fewer positives it has"
-    p = check_probs(probs)
-    y = check_hot(targs, p.shape)
+    p, y = check_pair(probs, targs)
     if not k >= 0: raise DecisionError(f"k {k}: give a number of positives, 0 or more")
     # Weight of the class's own threshold; 0 without positives, also for k 0
     n = y.sum(0)
     w = np.divide(n, n + k, out=np.zeros(len(n)), where=n > 0)
-    own = np.where(w > 0, w*rule(p, y), 0)
-    return own + (1 - w)*toward(p, y)
+    own, common = _thresholds(rule, p, y), _thresholds(toward, p, y)
+    mean = np.where(w > 0, w*own, 0) + (1 - w)*common
+    # Yes to all is a sign: one of the two holds
+    keeps = np.where(common < 0, w > 0, w > .5)
+    return np.where((w > 0) & (np.minimum(own, common) < 0), np.where(keeps, own, common), mean)
 
 # %% ../../nbs/decide/62_threshold_rules.ipynb #scaled-thresholds
 def scaled_thresholds(
-    probs:np.ndarray, # N x C, in [0, 1]
-    targs:np.ndarray, # N x C, 0 or 1
+    probs:np.ndarray|pd.DataFrame, # N x C, in [0, 1]
+    targs:np.ndarray|pd.DataFrame, # N x C, 0 or 1; matched by id and class, arrays by place
     rule:Callable=fit_thresholds, # (probs, targs) -> thresholds
     factor:float=.7, # what they are multiplied by, above 0
-) -> np.ndarray: # C, float64, at most 1; 1 stays 1: a class without positives stays unclaimed
+) -> np.ndarray: # C, float64, at most 1; 1 stays 1, yes to nobody, and what is below 0 stays, yes to all
     "A rule's thresholds times a factor"
-    if not factor > 0: raise DecisionError(f"factor {factor}: give a number above 0")
-    t = np.asarray(rule(probs, targs), dtype=float)
-    return np.where((t < 1) & (t > -1), np.clip(t*factor, -1, 1), t)
+    if not 0 < factor < np.inf: raise DecisionError(f"factor {factor}: give a number above 0")
+    p, y = check_pair(probs, targs)
+    t = _thresholds(rule, p, y)
+    return np.where((t < 1) & (t >= 0), np.minimum(t*factor, 1), t)
 
 # %% ../../nbs/decide/62_threshold_rules.ipynb #threshold-rules
 THRESHOLD_RULES = MappingProxyType(dict(
@@ -288,19 +299,20 @@ def threshold_rule(
 class RuleRanking:
     "What `rank_rules` found"
     scores:pd.DataFrame # model, rule, nested, in_sample, gap, at_half (macro F1, means over the repeats), spread
-    spread:pd.DataFrame # (model, class) x rule: standard deviation of the threshold over all folds of all repeats
+    # (model, class) x rule: standard deviation of the threshold over all folds of all repeats; yes to all is left out
+    spread:pd.DataFrame
     counts:dict # (model, rule) -> G x R x 3 x C: hits, predicted, positives of each group in each repeat, nested
 
 # %% ../../nbs/decide/62_threshold_rules.ipynb #c-25952211
-def _repeat(p:pd.DataFrame, y:np.ndarray, folds:list, groups, fit:Callable, **rule) -> tuple[dict,pd.Series,np.ndarray]:
-    "Means over repeated folds, spread of each class's threshold, counts of the nested decisions"
-    runs = [nested_score(p, y, f, fit=fit, **rule) for f in folds]
+def _repeat(p:np.ndarray, y:np.ndarray, names:list, folds:list, groups, fit:Callable, **rule) -> tuple:
+    "Means over repeated folds (dict), spread of each class's threshold (Series), counts of the nested decisions"
+    runs = [nested_score(p, y, f, fit=fit, names=names, **rule) for f in folds]
     # Scores
-    names = dict(nested='nested', in_sample='in_sample', at_half='at_half', gap='optimism')
-    mean = {k: float(np.mean([getattr(o, name) for o in runs])) for k,name in names.items()}
-    # Thresholds of all folds, and what was decided
+    scored = dict(nested='nested', in_sample='in_sample', at_half='at_half', gap='optimism')
+    mean = {k: float(np.mean([getattr(o, name) for o in runs])) for k,name in scored.items()}
+    # Thresholds of all folds, without the sign -1, and what was decided
     t = pd.concat([o.thresholds.drop(columns='all') for o in runs], axis=1)
-    spread = t.std(axis=1, ddof=0)
+    spread = t.where(t >= 0).std(axis=1, ddof=0).fillna(0)
     counts = np.stack([group_counts(y, o.hard, groups) for o in runs], axis=1)
     return mean | dict(spread=spread.mean()), spread, counts
 
@@ -312,14 +324,30 @@ def _repeated_folds(y:np.ndarray, groups, folds:int, repeats:int, seed:int) -> l
     samples = pd.DataFrame(dict(id=ids, labels=vocab.decode(y), group=groups))
     return [grouped_folds(samples, vocab, n=folds, seed=seed + r).fold.to_numpy() for r in range(repeats)]
 
+# %% ../../nbs/decide/62_threshold_rules.ipynb #c-matched
+def _matched(model:str, probs, targs) -> np.ndarray:
+    "Probabilities of one model in the order of `targs`"
+    try:
+        _, probs = match(targs=targs, probs=probs)
+        return check_probs(probs)
+    except DecisionError as e: raise DecisionError(f"model {model!r}: {e}") from None
+
+def _grouped(groups) -> np.ndarray:
+    "Groups without gaps"
+    gap = pd.isna(np.asarray(groups))
+    if gap.any():
+        which = gap.argmax() if row_names(groups) is None else repr(groups.index[gap.argmax()])
+        raise DecisionError(f"sample {which} has no group: give it one of its own, for example its id")
+    return np.asarray(groups)
+
 # %% ../../nbs/decide/62_threshold_rules.ipynb #rank-rules
 def rank_rules(
-    tables:Mapping[str,np.ndarray], # model name -> N x C probabilities, same rows; DataFrames lend class names
-    targs:np.ndarray, # N x C, 0 or 1
+    tables:Mapping[str,np.ndarray|pd.DataFrame], # model name -> N x C probabilities; DataFrames lend class names
+    targs:np.ndarray|pd.DataFrame, # N x C, 0 or 1; all matched by id and class, arrays by place
     rules:Iterable[str]|Mapping[str,Callable], # texts for `threshold_rule`, or name -> rule
     folds:int=5, # folds of each repeat
     repeats:int=10, # times the rows are cut into folds anew
-    groups:Iterable|None=None, # N, what must stay in one fold; None: each row by itself
+    groups:Iterable|None=None, # N, what must stay in one fold: a Series by id, a list by place; None: each by itself
     seed:int=0, # of the folds
     fallback:str|None='argmax', # for empty rows, see `apply_thresholds`
 ) -> RuleRanking: # read it with `ranking_table`
@@ -328,16 +356,20 @@ def rank_rules(
     fits = {str(k): threshold_rule(v) for k,v in rules.items()}
     if not tables or not fits:
         raise DecisionError(f"{len(tables)} models and {len(fits)} rules: give at least one of each")
-    # Folds, the same for all
+    # Models and groups in the order of the targets
+    tables = {m: _matched(m, probs, targs) for m,probs in tables.items()}
+    targs, groups = match(targs=targs, groups=listed(groups))
     y = check_hot(targs)
-    groups = None if groups is None else list(groups)
+    names = class_names(targs)
+    # Folds, the same for all
+    groups = None if groups is None else _grouped(groups)
     cuts = _repeated_folds(y, groups, folds, _whole(repeats, 1, 'repeats'), seed)
     # Each rule for each model
     rows, spread, counts = [], {}, {}
     for model,probs in tables.items():
-        p = pd.DataFrame(check_probs(probs), columns=class_names(probs))
         for rule,fit in fits.items():
-            mean, spread[model,rule], counts[model,rule] = _repeat(p, y, cuts, groups, fit, fallback=fallback)
+            found = _repeat(probs, y, names, cuts, groups, fit, fallback=fallback)
+            mean, spread[model,rule], counts[model,rule] = found
             rows.append(dict(model=model, rule=rule) | mean)
     # As tables
     by_model = {m: pd.DataFrame({r: spread[m,r] for r in fits}) for m in tables}
@@ -368,7 +400,7 @@ def ranking_table(
     rules = scores.rule.unique()
     if reference is not None and reference not in rules:
         raise DecisionError(f"rule {reference!r} was not ranked: choose one of {', '.join(rules)}")
-    drawn = {k: _drawn(o, draws, seed) for k,o in ranking.counts.items()}
+    drawn = {k: _drawn(o, _whole(draws, 1, 'draws'), seed) for k,o in ranking.counts.items()}
     # The mean of several models, draw by draw
     models = scores.model.unique()
     if len(models) > 1:
@@ -426,14 +458,15 @@ def _fallback(step:float|str, p:np.ndarray, names:list) -> np.ndarray:
 
 # %% ../../nbs/decide/62_threshold_rules.ipynb #apply-fallbacks
 def apply_fallbacks(
-    probs:np.ndarray, # N x C, in [0, 1]; a DataFrame lends its class names
-    hard:np.ndarray, # N x C, 0 or 1: the decisions so far
+    probs:np.ndarray|pd.DataFrame, # N x C, in [0, 1]; a DataFrame lends its class names
+    hard:np.ndarray|pd.DataFrame, # N x C, 0 or 1: the decisions so far; matched by id and class, arrays by place
     fallbacks:Iterable[float|str], # tried in turn: a further threshold, "argmax", "class:NAME"; "none" may end the list
-    names:Iterable[str]|None=None, # class names; None: the columns of `probs`, or numbers
-) -> np.ndarray: # N x C, bool: as `hard` wherever a row had a label
+    names:Iterable[str]|None=None, # class names in the order of `probs`; None: its columns, or numbers
+) -> np.ndarray: # N x C, bool, in the order of `probs`: as `hard` wherever a row had a label
     "Fill empty rows, step by step; rows that no step reaches stay empty"
+    probs, hard = match(probs=probs, hard=hard)
     p = check_probs(probs)
-    out = check_hot(hard, p.shape).copy()
+    out = check_hot(hard, p.shape)
     names = class_names(probs, names)
     steps = [fallbacks] if isinstance(fallbacks, str|float|int) else list(fallbacks)
     if 'none' in steps[:-1]:

@@ -78,7 +78,7 @@ _Fallbacks = Annotated[list[float|str], AfterValidator(_fallbacks)]
 
 def _calibrates(method):
     probs = pd.DataFrame(dict(a=[.2, .4, .6, .8]))
-    targs = np.array([[0], [1], [0], [1]])
+    targs = pd.DataFrame(dict(a=[0, 1, 0, 1]))
     fit_calibration(probs, targs, method)
 
 def _blends(how):

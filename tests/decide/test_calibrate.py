@@ -14,8 +14,8 @@ from pydantic import ValidationError
 from hpa_lib.core import DecisionError
 from hpa_lib.data.labels import HPA28, get_vocab
 from hpa_lib.data.scores import mean_ap
-from hpa_lib.decide.calibrate import Calibration, brier, cross_fit, ece, ece_per_class, fit_calibration, reliability
-from hpa_lib.decide.prior_shift import adjust, em_ratios, estimate_ratios, match_ratios, matrix_ratios
+from hpa_lib.decide.calibrate import Calibration, brier, cross_fit, ece, ece_per_class, fit_calibration, reliability, shared_slope
+from hpa_lib.decide.prior_shift import adjust, em_ratios, em_table, estimate_ratios, match_ratios, matrix_ratios
 from hpa_lib.decide.threshold_rules import expected_f1_thresholds
 from hpa_lib.decide.thresholds import apply_thresholds
 
@@ -142,7 +142,7 @@ def test_a_class_of_one_kind_has_no_ratio_to_estimate():
         y[:, 1] = value
         for method in ("em", "soft", "hard"):
             with pytest.raises(DecisionError, match="'b'"):
-                estimate_ratios(p, p, y, method)
+                estimate_ratios(p, p, pd.DataFrame(y, columns=p.columns), method)
         with pytest.raises(DecisionError, match="'b'"):
             adjust(p, y.mean(0), [.1, .1, .1])
 
@@ -187,13 +187,85 @@ def test_broken_curves_are_refused():
 def test_a_table_keeps_its_rows_and_columns():
     p, y = samples(6)
     table = pd.DataFrame(p, columns=["x", "y", "z"], index=[f"s{i}" for i in range(80)])
-    c = fit_calibration(table, y)
+    c = fit_calibration(table, pd.DataFrame(y, table.index, table.columns))
     out = c.apply(table[["z", "x", "y"]].iloc[::-1])
     assert list(out) == ["z", "x", "y"] and list(out.index) == list(table.index[::-1])
     assert np.array_equal(out.loc[table.index, ["x", "y", "z"]], c.apply(p))
     for wrong in (table[["x", "y"]], table.assign(fold=0.), table.rename(columns={"x": "w"})):
         with pytest.raises(DecisionError, match="exactly those"):
             c.apply(wrong)
+
+
+def named(seed: int) -> tuple[pd.DataFrame, pd.DataFrame]:
+    "Probabilities, and targets whose rows and columns stand in another order"
+    p, y = samples(seed)
+    table, hot = (pd.DataFrame(o, [f"s{i}" for i in range(80)], ["x", "y", "z"]) for o in (p, both_kinds(y)))
+    return table, hot.sample(frac=1, random_state=seed)[["z", "x", "y"]]
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_tables_are_matched_by_name(seed):
+    table, hot = named(seed)
+    p, y = table.to_numpy(), hot.loc[table.index, table.columns].to_numpy()
+    folds = np.arange(80) % 3
+    by_id = pd.Series(folds, table.index).sample(frac=1, random_state=seed)
+    for measure in (ece, ece_per_class, brier):
+        assert np.array_equal(measure(table, hot), measure(p, y))
+    assert reliability(table.x, hot.x).equals(reliability(p[:, 0], y[:, 0]))
+    assert fit_calibration(table, hot) == fit_calibration(p, y, names=["x", "y", "z"])
+    assert np.array_equal(cross_fit(table, hot, by_id), cross_fit(p, y, folds)) and cross_fit(table, hot, by_id).index.equals(table.index)
+    z = np.log((p + .1) / (1.1 - p))
+    one, other = shared_slope(pd.DataFrame(z, table.index, table.columns), hot, 1.), shared_slope(z, y, 1.)
+    assert one[0] == other[0] and np.array_equal(one[1], other[1])
+
+
+def test_ratios_are_matched_by_name():
+    table, hot = named(1)
+    table = (table + 2 * hot) / 3                                            # positives get more, so that a mean tells something
+    p, y = table.to_numpy(), hot.loc[table.index, table.columns].to_numpy()
+    old, new = pd.Series(dict(z=.1, x=.3, y=.6)), dict(y=.2, z=.4, x=.5)
+    plain, to = [.3, .6, .1], [.5, .2, .4]
+    assert np.array_equal(adjust(table, old, new), adjust(p, plain, to))
+    assert np.array_equal(em_ratios(table, old), em_ratios(p, plain))
+    assert np.array_equal(match_ratios(table, pd.Series(new)), match_ratios(p, to))
+    assert em_table(table, old, n=5).equals(em_table(table, np.array(plain), n=5))
+    other = table[["y", "z", "x"]].iloc[::-1].reset_index(drop=True)          # other samples, classes in another order
+    t = pd.Series(dict(z=.4, y=.5, x=.6))
+    assert np.allclose(matrix_ratios(other, table, hot, t), matrix_ratios(p[::-1][:, [1, 2, 0]], p[:, [1, 2, 0]], y[:, [1, 2, 0]], [.5, .4, .6]))
+    for method in ("em", "soft", "hard"):
+        mine, theirs = estimate_ratios(other, table, hot, method, n=5), estimate_ratios(table, table, hot, method, n=5)
+        assert list(mine.index) == ["y", "z", "x"] and np.allclose(mine.ratio[theirs.index], theirs.ratio)
+    for bad in (old[:2], old.rename(dict(x="w")), pd.concat([old, old]), old.where(old > .1)):
+        for call in (lambda: adjust(table, bad, new), lambda: em_ratios(table, bad), lambda: em_table(table, bad), lambda: match_ratios(table, bad)):
+            with pytest.raises(DecisionError):
+                call()
+    with pytest.raises(DecisionError, match="lacks class 0"):
+        adjust(p, old, to)
+
+
+def test_what_cannot_be_matched_is_refused():
+    table, hot = named(2)
+    p, y = table.to_numpy(), hot.loc[table.index, table.columns].to_numpy()
+    f = np.arange(80) % 2
+    folds = pd.Series(f, table.index)
+    pairs = [ece, ece_per_class, brier, fit_calibration, lambda a, b: cross_fit(a, b, folds if isinstance(a, pd.DataFrame) else f),
+             lambda a, b: shared_slope(a - .5, b, 1.), lambda a, b: matrix_ratios(a, a, b), lambda a, b: estimate_ratios(a, a, b)]
+    for what in pairs:
+        for a, b in ((table, y), (p, hot), (table, hot[1:]), (table, hot[["x", "y"]]), (table, hot.iloc[[0, *range(79)]]), (p, y[1:])):
+            with pytest.raises(DecisionError):
+                what(a, b)
+    for a, b in ((table.x, y[:, 0]), (p[:, 0], hot.x), (table.x, hot.x[1:]), (p[:, 0], y[1:, 0])):
+        with pytest.raises(DecisionError):
+            reliability(a, b)
+    for bad in (f, folds[1:], folds.where(folds > 0), pd.concat([folds, folds[:1]])):
+        with pytest.raises(DecisionError):
+            cross_fit(table, hot, bad)
+    for a, b in ((p, table), (table, p), (table[["x", "y"]], table), (table, table[["x", "y"]])):
+        with pytest.raises(DecisionError):
+            matrix_ratios(a, b, hot if isinstance(b, pd.DataFrame) else y)
+    for setting in (dict(least=np.nan), dict(shrink=np.nan), dict(shrink=np.inf), dict(spread=np.nan)):
+        with pytest.raises(DecisionError):
+            fit_calibration(p, y, **setting)
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,8 @@ from hpa_lib.decide.decision import Decision, fit_decision, load_decision, shift
 from hpa_lib.decide.prior_shift import adjust, em_ratios
 from hpa_lib.decide.threshold_rules import expected_f1_thresholds
 from hpa_lib.decide.thresholds import (
-    NestedScore, apply_thresholds, best_threshold, bootstrap_f1, fit_thresholds, nested_score,
+    NestedScore, apply_thresholds, best_threshold, bootstrap_f1, cap_labels, class_cuts, explore_thresholds, fit_thresholds, group_counts,
+    nested_score, plot_thresholds, score_ways, threshold_curve, threshold_facts,
 )
 
 COARSE = st.sampled_from([0., 1e-300, .1, .25, .5, np.nextafter(.5, 1), .75, 1.])
@@ -123,12 +124,91 @@ def test_bootstrap_is_sums_of_groups(case, data):
     assert np.array_equal(counts_f1(parts), counts_f1(class_counts(y, h)), equal_nan=True)
 
 
+def by_name(case):
+    "A case as tables, ids and classes no counting would guess"
+    p, y = case
+    ids, names = pd.Index([f"s{7 * i % 97}" for i in range(len(p))]), [f"class {chr(122 - j)}" for j in range(p.shape[1])]
+    return pd.DataFrame(p, ids, names), pd.DataFrame(y, ids, names)
+
+
+def mixed(table, seed):
+    "The same table, rows and columns in another order; an `id` column in place of the index, and a fold that is no class"
+    rng = np.random.default_rng(seed)
+    table = table.iloc[rng.permutation(len(table)), rng.permutation(table.shape[1])]
+    return table.rename_axis("id").reset_index().assign(fold=9) if seed % 2 else table
+
+
+@settings(max_examples=150, deadline=None)
+@given(many_classes(rows=st.integers(4, 12)), st.integers(0, 99))
+def test_what_has_names_is_matched_by_them(case, seed):
+    "Whatever the order of targets, decisions, folds, groups and thresholds, the answer is the one of arrays in one order"
+    case[1][0, 0] = True
+    (p, y), (probs, targs) = case, by_name(case)
+    folds, groups = np.arange(len(p)) % 3, np.arange(len(p)) // 2
+    by_id = {k: pd.Series(o, probs.index).sample(frac=1, random_state=seed) for k, o in dict(folds=folds, groups=groups).items()}
+    t = fit_thresholds(p, y)
+    named = pd.Series(t, probs.columns).sample(frac=1, random_state=seed)
+    hard = pd.DataFrame(p > .3, probs.index, probs.columns)
+    assert np.array_equal(fit_thresholds(probs, mixed(targs, seed)), t)
+    assert np.array_equal(apply_thresholds(probs, named), apply_thresholds(p, t))
+    assert np.array_equal(apply_thresholds(probs, dict(named), cap=1), apply_thresholds(p, t, cap=1))
+    assert np.array_equal(cap_labels(probs, named, mixed(hard, seed), 1), cap_labels(p, t, p > .3, 1))
+    assert np.array_equal(group_counts(targs, mixed(hard, seed), by_id["groups"]), group_counts(y, p > .3, groups))
+    assert bootstrap_f1(targs, mixed(hard, seed), by_id["groups"], n=5) == bootstrap_f1(y, p > .3, groups, n=5)
+    one, other = nested_score(probs, mixed(targs, seed), by_id["folds"]), nested_score(p, y, folds, names=probs.columns)
+    assert repr(one) == repr(other) and (one.hard == other.hard).all()
+    pd.testing.assert_frame_equal(one.thresholds, other.thresholds)
+    pd.testing.assert_frame_equal(one.per_class, other.per_class)
+    turned = one.thresholds.sample(frac=1, random_state=seed)
+    ways = [mixed(pd.DataFrame(o, probs.index, probs.columns), seed) for o in (one.hard, p > .5, p > .5)]
+    again = score_ways(targs, list(probs.columns), turned, *ways)
+    assert again.nested == one.nested and again.thresholds.equals(one.thresholds) and (again.hard == one.hard).all()
+    for j, name in enumerate(probs):
+        y_of = mixed(targs[[name]], 2 * seed)[name]
+        assert best_threshold(probs[name], y_of) == best_threshold(p[:, j], y[:, j])
+        assert threshold_facts(probs[name], y_of, .3) == threshold_facts(p[:, j], y[:, j], .3)
+        assert all(map(np.array_equal, class_cuts(probs[name], y_of), class_cuts(p[:, j], y[:, j])))
+
+
+def test_what_cannot_be_matched_is_refused():
+    p, y = np.random.default_rng(0).random((6, 2)), np.eye(6, 2)
+    (probs, targs), f = by_name((p, y)), np.arange(6) % 2
+    folds, t = pd.Series(f, probs.index), pd.Series(.5, probs.columns)
+    pairs = {o.__name__: o for o in (fit_thresholds, plot_thresholds, explore_thresholds)}
+    pairs |= dict(nested=lambda p, y: nested_score(p, y, folds if isinstance(p, pd.DataFrame) else f), bootstrap=bootstrap_f1, groups=group_counts,
+                  cap=lambda p, y: cap_labels(p, .5, y, 1))
+    wrong = [(probs, y, "names its"), (p, targs, "names its"), (probs, targs.iloc[:5], "lacks id"), (probs, targs.iloc[:, :1], "lacks class"),
+             (probs, targs.rename(columns={"class z": "other"}), "lacks class"), (probs, targs.iloc[[0, 0, 1, 2, 3, 4]], "more than once"),
+             (p, y[:5], "6 rows"), (p[:5], y, "5 rows")]
+    for name, what in pairs.items():
+        for a, b, why in wrong:
+            with pytest.raises(DecisionError, match=why):
+                what(a if name not in ("bootstrap", "groups") else (a > .5), b)
+    singles = [best_threshold, threshold_curve, threshold_facts, class_cuts]
+    for what in singles:
+        for a, b in ((probs["class z"], y[:, 0]), (p[:, 0], targs["class z"]), (p[:, 0], y[:5, 0]), (probs["class z"], targs["class z"][1:])):
+            with pytest.raises(DecisionError):
+                what(a, b)
+    for bad in (f, folds[1:], folds.rename({"s0": "other"}), pd.concat([folds, folds[:1]])):
+        with pytest.raises(DecisionError):
+            nested_score(probs, targs, bad)
+        with pytest.raises(DecisionError):
+            bootstrap_f1(targs, targs, bad)
+    for bad in (t[:1], pd.concat([t, t]), t.rename({"class z": "other"}), t.where(t.index == "class z"), np.nan, [.5], [.5] * 3):
+        with pytest.raises(DecisionError):
+            apply_thresholds(probs, bad)
+    with pytest.raises(DecisionError, match="lacks class 0"):
+        apply_thresholds(p, t)
+    with pytest.raises(DecisionError, match="names 'class y', 'class z' for a table"):
+        nested_score(probs, targs, folds, names=["class y", "class z"])
+
+
 @pytest.mark.parametrize("bad", [np.nan, -.1, 1.1, np.inf])
 def test_no_probability(bad):
     p, y = np.full((4, 2), .5), np.eye(4, 2)
     p[2, 1] = bad
     for what in (lambda: fit_thresholds(p, y), lambda: apply_thresholds(p, .5), lambda: best_threshold(p[:, 1], y[:, 1]),
-                 lambda: nested_score(p, y, [0, 1, 0, 1])):
+                 lambda: nested_score(p, y, [0, 1, 0, 1]), lambda: class_cuts(p[:, 1], y[:, 1]), lambda: threshold_facts(p[:, 1], y[:, 1])):
         with pytest.raises(DecisionError, match="no probability"):
             what()
 
@@ -183,9 +263,9 @@ def test_a_shifted_decision(tmp_path, blend):
     def look(share, n):
         y = rng.random((n, 3)) < share
         z = 2 * rng.normal(size=y.shape) + 4 * (y - .5) + np.log([.3 / .7, .1 / .9, .02 / .98])
-        return pd.DataFrame(1 / (1 + np.exp(-z)), columns=names, index=[f"s{i}" for i in range(n)]).rename_axis("id"), y
+        return tuple(pd.DataFrame(o, pd.Index([f"s{i}" for i in range(n)], name="id"), names) for o in (1 / (1 + np.exp(-z)), y))
     table, y = look([.3, .1, .02], 2000)
-    samples = pd.DataFrame(dict(id=table.index, labels=Vocab(names).decode(y), group=table.index))
+    samples = pd.DataFrame(dict(id=table.index, labels=Vocab(names).decode(y.to_numpy()), group=table.index))
     new, truth = look([.1, .4, .02], 1500)
     pack = (lambda t: {"m": t, "n": t}) if blend else (lambda t: t)
     def folded(t): return t.assign(fold=np.arange(len(t)) % 4)
@@ -193,7 +273,7 @@ def test_a_shifted_decision(tmp_path, blend):
     moved, ratios = shift_decision(decision, pack(new), n=50)
     p = decision.calibration.apply(new)
     assert np.allclose(list(decision.ratios.values()), decision.calibration.apply(table).mean())
-    assert np.allclose(ratios.ratio, em_ratios(p, list(decision.ratios.values())))
+    assert np.allclose(ratios.ratio, em_ratios(p, pd.Series(decision.ratios)))
     assert np.allclose(moved.probs(pack(new)), adjust(p, ratios.old, ratios.ratio))
     assert np.allclose(list(moved.thresholds.values()), expected_f1_thresholds(moved.probs(pack(new))))
     assert (abs(ratios.ratio - truth.mean(0)) < .03).all()

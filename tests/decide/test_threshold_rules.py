@@ -13,8 +13,8 @@ from hpa_lib.core import DecisionError
 from hpa_lib.data.labels import HPA28
 from hpa_lib.data.scores import macro_f1
 from hpa_lib.decide.threshold_rules import (
-    DEFAULT_RULE, THRESHOLD_RULES, apply_fallbacks, calibrated_thresholds, expected_f1_thresholds, rank_rules,
-    ranking_table, ratio_thresholds, single_threshold, soft_f1_thresholds, threshold_rule,
+    DEFAULT_RULE, THRESHOLD_RULES, apply_fallbacks, bagged_thresholds, calibrated_thresholds, expected_f1_thresholds, fold_mean_thresholds, rank_rules,
+    ranking_table, ratio_thresholds, scaled_thresholds, shrunk_thresholds, single_threshold, soft_f1_thresholds, threshold_rule,
 )
 from hpa_lib.decide.thresholds import apply_thresholds, bootstrap_f1, fit_thresholds, nested_score
 
@@ -143,8 +143,90 @@ def test_no_probability(name, bad):
 
 @pytest.mark.parametrize("name", THRESHOLD_RULES)
 def test_rows_must_agree(name):
-    with pytest.raises(DecisionError, match="shape"):
+    with pytest.raises(DecisionError, match="probs has 4 rows and targs 5"):
         threshold_rule(text(name))(np.full((4, 2), .5), np.eye(5, 2))
+    with pytest.raises(DecisionError, match="shape"):
+        threshold_rule(text(name))(np.full((4, 2), .5), np.eye(4, 3))
+
+
+@pytest.mark.parametrize("name", THRESHOLD_RULES)
+def test_rules_match_by_name(name):
+    fit, rng = threshold_rule(text(name)), np.random.default_rng(0)
+    p, y = rng.random((20, 3)), rng.random((20, 3)) < .4
+    probs, targs = (pd.DataFrame(o, [f"s{i}" for i in range(20)], list("cab")) for o in (p, y))
+    assert np.allclose(fit(probs, targs.sample(frac=1, random_state=0)[list("abc")]), fit(p, y), rtol=1e-9, atol=0)
+    for a, b in ((probs, y), (p, targs), (probs, targs[1:]), (probs, targs[["c", "a"]]), (p, y[1:])):
+        with pytest.raises(DecisionError):
+            fit(a, b)
+
+
+def test_ratios_by_name():
+    rng = np.random.default_rng(0)
+    p, y = rng.random((20, 3)), rng.random((20, 3)) < .4
+    probs, targs = (pd.DataFrame(o, columns=list("cab")) for o in (p, y))
+    wanted = pd.Series(dict(a=.2, b=.5, c=.8))
+    assert np.array_equal(ratio_thresholds(probs, targs, wanted), ratio_thresholds(p, y, [.8, .2, .5]))
+    for bad in (wanted[:2], wanted.rename(dict(a="d")), wanted.where(wanted > .2)):
+        with pytest.raises(DecisionError):
+            ratio_thresholds(probs, targs, bad)
+    with pytest.raises(DecisionError):
+        ratio_thresholds(p, y, wanted)
+
+
+def test_models_are_ranked_by_name():
+    "Rows and classes of each model in an order of their own, groups too: the ranking is that of arrays in one order"
+    rng = np.random.default_rng(0)
+    y = rng.random((60, 3)) < [.5, .3, .2]
+    p = np.clip(.5 * y + .5 * rng.random(y.shape), 0, 1)
+    probs, targs = (pd.DataFrame(o, [f"s{i}" for i in range(60)], list("cab")) for o in (p, y))
+    groups = pd.Series(np.arange(60) // 2, probs.index)
+    how = dict(rules=["exact", "shrunk(5)"], folds=3, repeats=2)
+    plain = rank_rules(dict(a=p, b=p ** 2), y, groups=groups.to_numpy(), **how)
+    tables = dict(a=probs.sample(frac=1, random_state=1), b=(probs ** 2)[list("abc")].iloc[::-1])
+    named = rank_rules(tables, targs, groups=groups.sample(frac=1, random_state=2), **how)
+    pd.testing.assert_frame_equal(named.scores, plain.scores, check_exact=True)
+    assert np.array_equal(named.spread, plain.spread) and all(np.array_equal(named.counts[k], o) for k, o in plain.counts.items())
+    for bad in (dict(a=probs, b=p), dict(a=probs, b=probs[1:]), dict(a=probs, b=probs[["a", "b"]])):
+        with pytest.raises(DecisionError, match="model 'b'"):
+            rank_rules(bad, targs, **how)
+    for bad in (groups.to_numpy(), groups[1:], groups.where(groups > 0)):
+        with pytest.raises(DecisionError):
+            rank_rules(tables, targs, groups=bad, **how)
+
+
+@settings(max_examples=400, deadline=None)
+@given(many_classes(), st.floats(.1, 500), st.floats(.1, 3))
+def test_yes_to_all_is_a_sign(case, k, factor):
+    "A threshold is a number from 0 up, or the sign -1 itself; a class that one cut parts never says yes to all"
+    p, y = case
+    sharp = np.c_[p, np.where(y[:, :1], .8, .2)], np.c_[y, y[:, :1]]          # the last class is told apart
+    own = fit_thresholds(*sharp)
+    for fit in (bagged_thresholds, fold_mean_thresholds, shrunk_thresholds, scaled_thresholds):
+        how = dict(draws=3) if fit is bagged_thresholds else dict(n=2) if fit is fold_mean_thresholds else dict(k=k) if fit is shrunk_thresholds else dict(factor=factor)
+        t = fit(*sharp, **how)
+        assert ((t >= 0) | (t == -1)).all()
+        if y[:, 0].any() and not (fit is bagged_thresholds or y[:, 0].all()):
+            assert t[-1] >= 0
+    assert (scaled_thresholds(*sharp, factor=factor)[own == -1] == -1).all()
+    common, n = single_threshold(*sharp), sharp[1].sum(0)
+    if (common == -1).all():
+        assert (shrunk_thresholds(*sharp, k=k)[n > 0] == own[n > 0]).all()
+    else:
+        alone = (own == -1) & (n > 0)
+        assert (shrunk_thresholds(*sharp, k=k) == np.where(n > k, -1, common))[alone].all()
+
+
+def test_votes_for_all():
+    "All vote yes to all: so does the class; one vote of many is left out of the mean"
+    zero, ones = np.zeros((8, 1)), np.ones((8, 1))
+    assert bagged_thresholds(zero, ones) == -1 and fold_mean_thresholds(zero, ones) == -1
+    answers = iter([-1., .4, .6])
+    assert fold_mean_thresholds(zero, ones, rule=lambda p, y: np.array([next(answers)]), n=3) == .5
+    answers = iter([-1., -.5, .6])
+    assert fold_mean_thresholds(zero, ones, rule=lambda p, y: np.array([next(answers)]), n=3) == -1
+    p = np.r_[np.zeros(5), np.full(5, .5)][:, None]
+    spread = rank_rules({"": np.c_[p, p]}, np.ones((10, 2)), {"own": lambda p, y: np.array([-1. if p[0, 0] else .5, .5])}, folds=2, repeats=3).spread
+    assert spread.to_numpy().max() == 0                      # one number and a sign do not spread
 
 
 @pytest.mark.parametrize("bad", [
@@ -152,7 +234,7 @@ def test_rows_must_agree(name):
     "fixed(2)", "fixed([.5, .5])", "fixed(__import__('os'))", "fixed(True)", "fixed(1j)", "fixed(\0)", "fixed(*[1])",
     "fixed(**{'t': 1})", "shrunk(-1)", "shrunk(a=1)", "shrunk('x y')", "bagged(draws=0)", "bagged(draws=1.5)", "bagged(5)",
     "fold_mean(n=1)", "scaled(factor=0)", "scaled(exact, single)", "ratio([.1])", "ratio(['a', .1])", "ratio(.1)",
-    "ratio(weight=2)", "calibrated(spread=0)", "calibrated(least=.6)",
+    "soft_f1(0)", "soft_f1(decay=-1)", "scaled(factor=1e999)", "shrunk(1e999 - 1e999)", "ratio(weight=2)", "calibrated(spread=0)", "calibrated(least=.6)",
 ])
 def test_bad_text(bad):
     with pytest.raises(DecisionError):
