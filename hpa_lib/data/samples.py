@@ -9,6 +9,7 @@ __all__ = ['RGBY', 'IDENTITY', 'COLUMNS', 'EXTENSIONS', 'derive_groups', 'hpa_id
 
 # %% ../../nbs/data/10_samples.ipynb #c-88d8df88
 import os
+import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
@@ -30,6 +31,36 @@ IDENTITY = ('antibody', 'plate', 'well', 'field', 'cell_line', 'twin')
 # %% ../../nbs/data/10_samples.ipynb #columns
 COLUMNS = ('id', 'labels', 'source', *IDENTITY, 'group', 'pixel_size', *RGBY, 'is_test')
 
+# %% ../../nbs/data/10_samples.ipynb #as-text
+_NOTHING = ('nan', 'NaN', 'None', '<NA>', 'NaT')     # what programs write for a missing value
+
+def _as_name(x:object) -> str|None:
+    "A value as text, None where nothing is known; raises `DataError` for a number too large to keep its digits"
+    if isinstance(x, str): return str(x) or None
+    if isinstance(x, (list, tuple)): return str(x)
+    if pd.isna(x): return None
+    if not isinstance(x, (float, np.floating)) or not float(x).is_integer(): return str(x)
+
+    # A whole number that pandas keeps as 10580.0
+    if abs(x) > 2**np.finfo(type(x)).nmant:
+        cure = "read such columns as text (dtype=str)"
+        raise DataError(f"{x!r} is no name: a number with a point keeps too few digits; {cure}")
+    return str(int(x))
+
+def as_text(
+    values:Iterable, # one per row; of a Series the index stays
+    column:str='id', # where they stand; in an identity column "10580.0" is "10580", and "nan" is missing
+) -> pd.Series: # text, missing where nothing is known
+    "Names of samples, antibodies, plates ... as text: 10580, 10580.0 and \"10580\" are one"
+    values = values if isinstance(values, pd.Series) else pd.Series(list(values), dtype=object)
+    text = pd.Series([_as_name(o) for o in values], index=values.index, dtype=pd.StringDtype(na_value=np.nan))
+    if column not in (*IDENTITY, 'group'): return text
+
+    # What programs wrote as text for a number and for nothing; an id stays as it is written
+    text = text.mask(text.isin(_NOTHING))
+    if not text.str.endswith('.0').any(): return text
+    return text.str.replace(r'^(0|[1-9]\d*)\.0$', r'\1', regex=True)
+
 # %% ../../nbs/data/10_samples.ipynb #some
 def raise_all(
     problems:Iterable[str], # one sentence each
@@ -49,21 +80,31 @@ def repeated_ids(
     twice = ids[ids.duplicated()].unique()
     return [f"ids that occur twice: {few(twice, show=str)}; keep one row of each"] if len(twice) else []
 
+# %% ../../nbs/data/10_samples.ipynb #c-twin-names
+def _twin_names(samples:pd.DataFrame, ids:pd.Series) -> pd.Series:
+    "The column `twin` as text; what is the id of a sample, to the letter, stays so"
+    if 'twin' not in samples: return pd.Series(np.nan, samples.index, dtype=ids.dtype)
+    written = as_text(samples.twin)
+    return written.where(written.isin(ids.dropna()), as_text(samples.twin, 'twin'))
+
 # %% ../../nbs/data/10_samples.ipynb #derive-groups
 def derive_groups(
     samples:pd.DataFrame, # needs `id`; uses `group`, `antibody` and `twin` where present
 ) -> list[str]: # one group name per row; rows tied by a twin share one
     "Name the set a sample must not be parted from: given group, else antibody, else id, joined through twins"
     # What a row says by itself
-    key = samples.id.astype(object)
+    ids = as_text(samples.id)
+    key = ids
     for c in ('antibody', 'group'):
-        if c in samples: key = samples[c].astype(object).where(samples[c].notna(), key)
-    if 'twin' not in samples or samples.twin.isna().all(): return list(key)
+        if c in samples: key = as_text(samples[c], c).fillna(key)
+    key = key.astype(object)
+    twin = _twin_names(samples, ids)
+    if twin.isna().all(): return list(key)
 
     # A graph of keys and twin names: a row ties its key to its twin, and to its own id where that is another's twin
-    node, keys = pd.factorize(key)
-    tie, ties = pd.factorize(samples.twin)                     # -1: no twin
-    named = pd.Index(ties).get_indexer(samples.id)             # -1: no row names this one as its twin
+    node, keys = pd.factorize(key, use_na_sentinel=False)
+    tie, ties = pd.factorize(twin.astype(object))              # -1: no twin
+    named = pd.Index(ties).get_indexer(ids.astype(object))     # -1: no row names this one as its twin
     rows = np.concatenate([node, node])
     cols = np.concatenate([tie, named])
     edge = cols >= 0
@@ -73,6 +114,16 @@ def derive_groups(
     # Its connected components, each called by the first name in it
     _, part = connected_components(graph, directed=False)
     return list(key.groupby(part[node]).transform('min'))
+
+# %% ../../nbs/data/10_samples.ipynb #twin-ties
+def twin_ties(
+    samples:pd.DataFrame, # needs `id`; uses `twin` where present
+) -> pd.Series: # one name per row, that of its twins together; missing for a row without twins
+    "Who is the same picture as whom, whatever their antibodies and groups"
+    names = [c for c in ('id', 'twin') if c in samples]
+    tied = pd.Series(derive_groups(samples[names]), index=samples.index, dtype=object)
+    has_twin = _twin_names(samples, as_text(samples.id)).notna()
+    return tied.where(has_twin | tied.duplicated(keep=False))
 
 # %% ../../nbs/data/10_samples.ipynb #hpa-identity
 def hpa_identity(
@@ -89,17 +140,23 @@ def hpa_identity(
     return ids.str.extract(f"^{'_'.join(parts)}$")
 
 # %% ../../nbs/data/10_samples.ipynb #texts
-def _texts(values:Iterable, index:pd.Index) -> pd.Series:
-    "Values as text, missing where nothing is known"
-    def text(o):
-        known = isinstance(o, (list, tuple)) or not pd.isna(o)
-        return str(o) if known else None
-    return pd.Series([text(o) for o in values], index=index, dtype=pd.StringDtype(na_value=np.nan))
+def _lists(values:pd.Series) -> pd.Series:
+    "Values as lists, None where they are missing; raises `DataError` for what is neither"
+    many = (list, tuple, np.ndarray)
+    strange = [o for o in values if not isinstance(o, many) and not pd.isna(o)]
+    if strange:
+        cure = "read text and codes with the vocabulary's `parse`"
+        raise DataError(f"labels {few(strange)} are neither a list of names nor missing: {cure}")
+    lists = [list(o) if isinstance(o, many) else None for o in values]
+    return pd.Series(lists, index=values.index, dtype=object)
 
-def _lists(values:Iterable, index:pd.Index) -> pd.Series:
-    "Values as lists, None where they are none"
-    values = [list(o) if isinstance(o, (list, tuple, np.ndarray)) else None for o in values]
-    return pd.Series(values, index=index, dtype=object)
+def _truths(values:pd.Series) -> pd.Series:
+    "True or False, False where it is missing; raises `DataError` for what is neither"
+    if values.dtype == bool: return values
+    known = values[values.notna()]
+    strange = known[[not isinstance(o, (bool, np.bool_)) and o not in (0, 1) for o in known]]
+    if len(strange): raise DataError(f"is_test holds {few(strange.unique())}: give True or False")
+    return values.notna() & values.eq(True)
 
 # %% ../../nbs/data/10_samples.ipynb #tidy-samples
 def tidy_samples(
@@ -115,15 +172,16 @@ def tidy_samples(
     nothing = pd.Series([None] * len(df), index=df.index, dtype=object)
 
     # Each column in its type
-    texts = [c for c in names if c not in ('labels', 'pixel_size', 'is_test')]
-    out = {c: _texts(df.get(c, nothing), df.index) for c in texts}
-    out['labels'] = _lists(df.get('labels', nothing), df.index)
+    texts = [c for c in names if c not in ('labels', 'twin', 'pixel_size', 'is_test')]
+    out = {c: as_text(df.get(c, nothing), c) for c in texts}
+    out['twin'] = _twin_names(df, out['id'])
+    out['labels'] = _lists(df.get('labels', nothing))
     out['pixel_size'] = pd.to_numeric(df.get('pixel_size', nothing)).astype(float)
-    out['is_test'] = df.get('is_test', nothing).fillna(False).astype(bool)
+    out['is_test'] = _truths(df.get('is_test', nothing))
 
     # In order, with groups, and with what else there was at the end
     out = pd.DataFrame(out)[names]
-    out['group'] = _texts(derive_groups(out), df.index)
+    out['group'] = as_text(derive_groups(out), 'group')
     return out.join(df[[c for c in df if c not in names]])
 
 # %% ../../nbs/data/10_samples.ipynb #sample-channels
@@ -193,6 +251,11 @@ def read_columns(
     except (ValueError, OSError) as e:
         cure = "save it as UTF-8 CSV"
         raise DataError(f"{path}: not readable as a comma-separated table ({e}); {cure}") from e
+    if not isinstance(df.index, pd.RangeIndex):
+        cure = "take the commas at the ends of the lines away, or name the column"
+        raise DataError(f"{path}: its lines have more cells than the header has names; {cure}")
+    if needs[0] != 'id' and {needs[0], 'id'} <= set(df):
+        raise DataError(f"{path}: has the columns 'id' and {needs[0]!r}; keep the one with the samples' names")
     lacking = [o for o in needs if o not in df]
     if lacking: raise DataError(f"{path}: no column {few(lacking)}, it has {few(df.columns)}; rename the columns")
     return df.rename(columns={needs[0]: 'id'})
@@ -232,45 +295,116 @@ def misfits(
         yield f"pictures that name no channel: {few(strays, show=str)} in {folder}; {cure}"
 
 # %% ../../nbs/data/10_samples.ipynb #labels
+_SAID = dict(none=[], unknown=None) # words for what an empty cell leaves open
+
 def parse_labels(
     df:pd.DataFrame, # a table with the column `id`
-    column:str, # its column with label text
+    column:str, # its column with label text; an empty cell is none of the classes, which a warning says
     vocab:Vocab, # what the labels mean
+    where:object='labels', # the file, for the warning
+    test:pd.Series|None=None, # True for rows to be predicted, whose empty cells are unknown; None: there are none
 ) -> tuple[list, list[str]]: # labels per row, None where they are not readable; problems, one sentence each
     "Labels of each row, and the problems met"
+    # What each text says
+    text = df[column].fillna('')
     read, problems = {}, []
-    for o in df[column].unique():
-        try: read[o] = vocab.parse(o)
+    for o in text.unique():
+        said = o.strip() in _SAID and o.strip() not in vocab
+        try: read[o] = _SAID[o.strip()] if said else vocab.parse(o)
         except DataError as e:
-            ids = few(df.id[df[column] == o], show=str)
+            ids = few(df.id[text == o], show=str)
             problems.append(f"labels {o!r} of {ids}: {e}; pass the right vocab, or correct them")
-    return df[column].map(read.get).tolist(), problems
+    labels = [read.get(o) for o in text]
+    labels = [list(o) if o is not None else None for o in labels]
+
+    # What nobody wrote
+    empty = text.str.strip() == ''
+    to_predict = test.fillna(False).astype(bool) if test is not None else pd.Series(False, df.index)
+    known = _say_empty(df.id, empty & ~to_predict, len(df) - to_predict.sum(), column, where)
+    unknown = empty & (to_predict | (not known))
+    return [None if u else o for u,o in zip(unknown, labels)], problems
+
+def _say_empty(ids:pd.Series, empty:pd.Series, n:int, column:str, where:object) -> bool:
+    "Warn of cells without labels; are there others, so that such a cell means none of the classes?"
+    count = int(empty.sum())
+    if not count: return True
+    meaning = 'none of the classes' if count < n else 'unknown, for no row has labels'
+    cure = "write none or unknown into such cells to say which it is"
+    what = f"{where}: {count} of {n} cells of {column!r} are empty ({few(ids[empty], 3, show=str)})"
+    warnings.warn(f"{what} and are read as {meaning}; {cure}", stacklevel=4)
+    return count < n
+
+# %% ../../nbs/data/10_samples.ipynb #lost-zeros
+def lost_zeros(
+    given:Iterable[str], # ids of a side table
+    ids:Iterable[str], # of the samples
+) -> list[str]: # one sentence, or none
+    "The problem of ids that are those of samples but for zeros in front"
+    ids = set(ids)
+    bare = {o.lstrip('0') or '0': o for o in ids if isinstance(o, str) and o.isdecimal()}
+    strange = [o for o in given if isinstance(o, str) and o.isdecimal() and o not in ids]
+    found = [f"{o} for {bare[o.lstrip('0') or '0']}" for o in strange if (o.lstrip('0') or '0') in bare]
+    cure = "a spreadsheet takes ids for numbers; save them as text"
+    return [f"ids with other zeros in front than the samples: {few(found, show=str)}; {cure}"] if found else []
+
+# %% ../../nbs/data/10_samples.ipynb #side-table
+def side_table(
+    path:Path, # CSV
+    needs:Sequence[str], # columns that it must have; the first of them holds ids
+    columns:Sequence[str], # those that are read, where they are there
+) -> pd.DataFrame: # indexed by id; text, missing where a cell is empty
+    "What a table beside another says of ids; raises `DataError` for an id with two answers"
+    table = read_columns(path, needs)
+    known = [c for c in columns if c in table]
+    table = table[['id', *known]].drop_duplicates()
+    raise_all(repeated_ids(table.id), path)
+    return pd.DataFrame({c: as_text(table[c], c) for c in known}, index=table.index).set_index(table.id)
 
 # %% ../../nbs/data/10_samples.ipynb #c-read-groups
 def read_groups(
     path:Path, # CSV `Id,group`
 ) -> pd.Series: # groups by id; missing where the table names none
     "Groups from a side table"
-    table = read_columns(path, ['Id', 'group']).drop_duplicates('id').set_index('id')
-    return table.group.replace('', np.nan)
+    return side_table(path, ['Id', 'group'], ['group']).group
 
 # %% ../../nbs/data/10_samples.ipynb #beside
+def _identity_beside(df:pd.DataFrame, path:Path, part:str) -> tuple[pd.DataFrame, list[str]]:
+    "Add the identity columns of a side table where it has them; and the problems met"
+    # Whom does it name?
+    atlas = side_table(path, ['Id'], (*IDENTITY, 'pixel_size'))
+    named = df.id.isin(atlas.index)
+    problems = [f"{path}: {o}" for o in lost_zeros(atlas.index, df.id)]
+    if problems: return df, problems
+    if not named.any() and part != 'test':
+        there = few(atlas.index, 2) if len(atlas) else 'nobody'
+        cure = "correct its ids, or take the file away"
+        return df, [f"{path} names none of the {len(df)} samples, but {there}; {cure}"]
+    if not named.all():
+        lost = few(df.id[~named], show=str)
+        what = f"{path} says nothing of {(~named).sum()} of {len(df)} samples: {lost}"
+        warnings.warn(f"{what}; what it tells of others is not known of them", stacklevel=4)
+
+    # What it says, else what the table itself said
+    rows = atlas.reindex(df.id).set_axis(df.index)
+    said = {c: rows[c].fillna(as_text(df[c], c)) if c in df else rows[c] for c in rows}
+    return df.assign(**said), []
+
 def _beside(df:pd.DataFrame, folder:Path, part:str, groups:str|Path|bool|None) -> tuple[pd.DataFrame, list[str]]:
     "Add identity columns and groups from the files beside the table; and the problems met"
     # Identity
-    if (folder/'atlas.csv').is_file():
-        atlas = read_columns(folder/'atlas.csv', ['Id']).drop_duplicates('id').set_index('id')
-        known = [c for c in (*IDENTITY, 'pixel_size') if c in atlas]
-        df = df.assign(**{c: atlas[c].reindex(df.id).replace('', np.nan).to_numpy() for c in known})
-    if 'antibody' not in df: df = df.join(hpa_identity(df.id))
+    problems = []
+    if (folder/'atlas.csv').is_file(): df, problems = _identity_beside(df, folder/'atlas.csv', part)
+    if 'antibody' not in df: df = df.join(hpa_identity(df.id).set_axis(df.index).drop(columns=[*df], errors='ignore'))
 
     # Groups
     path = Path(groups) if groups else folder/'groups.csv'
-    if groups is False or (groups is None and not path.is_file()): return df, []
-    given = read_groups(path).reindex(df.id)
+    if groups is False or (groups is None and not path.is_file()): return df, problems
+    table = read_groups(path)
+    given = table.reindex(df.id)
     lost = given.index[given.isna()] if part != 'test' else []
     cure = "add them, or pass groups=False"
-    problems = [f"{path} gives no group to {few(lost, show=str)}; {cure}"] if len(lost) else []
+    problems += [f"{path}: {o}" for o in lost_zeros(table.index, df.id)]
+    if len(lost): problems.append(f"{path} gives no group to {few(lost, show=str)}; {cure}")
     return df.assign(group=given.to_numpy()), problems
 
 # %% ../../nbs/data/10_samples.ipynb #rows
@@ -314,8 +448,9 @@ def kaggle_samples(
 
     # What is known of them
     if part != 'test' and vocab is not None:
-        df['labels'], bad = parse_labels(df, columns[1], vocab)
+        df['labels'], bad = parse_labels(df, columns[1], vocab, where)
         problems += bad
+    elif 'labels' in df: df = df.drop(columns='labels')                  # not asked for, and not read
     df, bad = _beside(df, folder, part, groups)
     raise_all(problems + bad, where)
 
@@ -323,7 +458,7 @@ def kaggle_samples(
     files = files.reindex(df.id).reset_index(drop=True)
     df = df.assign(**files, source=source or folder.resolve().name, is_test=part == 'test')
     out = tidy_samples(df, channels)
-    return out[[c for c in out if c != columns[1]]]
+    return out if columns[1] == 'labels' else out.drop(columns=columns[1], errors='ignore')
 
 # %% ../../nbs/data/10_samples.ipynb #folder-samples
 def folder_samples(
@@ -341,7 +476,8 @@ def folder_samples(
         raise DataError(f"{folder}: no pictures in it named {names}; channels are {', '.join(channels)}")
     raise_all(misfits(files.index, files, strays, missing, extra, folder), folder)
     df = files.rename_axis('id').reset_index().assign(source=source or Path(folder).resolve().name)
-    df, _ = _beside(df, Path(folder), part='test', groups=False)
+    df, problems = _beside(df, Path(folder), part='train', groups=False)
+    raise_all(problems, folder)
     return tidy_samples(df, channels)
 
 # %% ../../nbs/data/10_samples.ipynb #read-samples
@@ -367,7 +503,7 @@ def join_samples(
     if len(channels) != 1:
         sets = f"{len(channels)} different sets of channels: {few(channels, show=str)}"
         raise DataError(f"tables to join have {sets}; read them with the same channels")
-    df = pd.concat(tables, ignore_index=True)
+    df = pd.concat([o.assign(id=as_text(o.id)) for o in tables], ignore_index=True)
     twice = df.id[df.id.duplicated()]
     if len(twice):
         cure = "give one source's ids a prefix"
