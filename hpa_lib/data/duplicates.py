@@ -28,7 +28,7 @@ from scipy.sparse.csgraph import connected_components
 
 from ..core import DataError, few, near
 from .images import composite, read_plane, read_sample, resize_plane
-from .samples import derive_groups, sample_channels, tidy_samples
+from .samples import as_text, derive_groups, lost_zeros, sample_channels, tidy_samples, twin_names, twin_ties
 from .store import Store
 
 # %% ../../nbs/data/24_duplicates.ipynb #thumbnail
@@ -454,6 +454,8 @@ def _check_pairs(ids:pd.Series, pairs:pd.DataFrame) -> None:
     if len(twice): raise DataError(f"ids that occur twice: {few(twice)}; run `check_samples`")
     ends = pd.concat([pairs.id_a, pairs.id_b], ignore_index=True).astype(object)
     lost = ends[~ends.isin(ids)].unique()
+    zeros = lost_zeros(lost, ids)
+    if zeros: raise DataError(f"pairs have {zeros[0]}")
     if len(lost):
         cure = "put all sources in one table with `join_samples` first"
         raise DataError(f"pairs with ids that are not in the samples table: {few(lost)}; {cure}")
@@ -464,11 +466,13 @@ def add_twins(
     pairs:pd.DataFrame, # id_a, id_b, as `find_twins` or `read_pairs` gives
 ) -> pd.DataFrame: # the same rows in the same order, with `twin` and `group` united
     "Tie twins together, so that no fold parts them; every row stays; raises `DataError` for an id not in the table"
+    samples = samples.assign(id=as_text(samples.id))
     ids = samples.id.astype(object)
+    pairs = pd.DataFrame({c: as_text(pairs[c]) for c in ('id_a', 'id_b')})
     _check_pairs(ids, pairs)
 
     # Ties: the pairs, and each row with the twin it had
-    old = samples.twin.astype(object) if 'twin' in samples else pd.Series(None, samples.index, dtype=object)
+    old = twin_names(samples, samples.id).astype(object)
     a = pd.concat([pairs.id_a.astype(object), ids[old.notna()]])
     b = pd.concat([pairs.id_b.astype(object), old.dropna()])
 
@@ -547,7 +551,8 @@ def inherit_antibodies(
 ) -> pd.DataFrame: # the same rows; `antibody` filled where twins tell it, with a column `inherited` that says so
     "Hand an antibody on to twins that have none; where a row's twins name several, it gets none. Labels stay"
     # What the twins of each row agree on
-    of_twins = samples.antibody.groupby(samples.twin)
+    samples = samples.assign(antibody=as_text(samples.antibody, 'antibody'))
+    of_twins = samples.antibody.groupby(twin_ties(samples))
     agreed = of_twins.transform('first').where(of_twins.transform('nunique') == 1)
 
     # Rows that take it over

@@ -81,7 +81,7 @@ def repeated_ids(
     return [f"ids that occur twice: {few(twice, show=str)}; keep one row of each"] if len(twice) else []
 
 # %% ../../nbs/data/10_samples.ipynb #c-twin-names
-def _twin_names(samples:pd.DataFrame, ids:pd.Series) -> pd.Series:
+def twin_names(samples:pd.DataFrame, ids:pd.Series) -> pd.Series:
     "The column `twin` as text; what is the id of a sample, to the letter, stays so"
     if 'twin' not in samples: return pd.Series(np.nan, samples.index, dtype=ids.dtype)
     written = as_text(samples.twin)
@@ -98,7 +98,7 @@ def derive_groups(
     for c in ('antibody', 'group'):
         if c in samples: key = as_text(samples[c], c).fillna(key)
     key = key.astype(object)
-    twin = _twin_names(samples, ids)
+    twin = twin_names(samples, ids)
     if twin.isna().all(): return list(key)
 
     # A graph of keys and twin names: a row ties its key to its twin, and to its own id where that is another's twin
@@ -122,7 +122,7 @@ def twin_ties(
     "Who is the same picture as whom, whatever their antibodies and groups"
     names = [c for c in ('id', 'twin') if c in samples]
     tied = pd.Series(derive_groups(samples[names]), index=samples.index, dtype=object)
-    has_twin = _twin_names(samples, as_text(samples.id)).notna()
+    has_twin = twin_names(samples, as_text(samples.id)).notna()
     return tied.where(has_twin | tied.duplicated(keep=False))
 
 # %% ../../nbs/data/10_samples.ipynb #hpa-identity
@@ -150,7 +150,7 @@ def _lists(values:pd.Series) -> pd.Series:
     lists = [list(o) if isinstance(o, many) else None for o in values]
     return pd.Series(lists, index=values.index, dtype=object)
 
-def _truths(values:pd.Series) -> pd.Series:
+def truths(values:pd.Series) -> pd.Series:
     "True or False, False where it is missing; raises `DataError` for what is neither"
     if values.dtype == bool: return values
     known = values[values.notna()]
@@ -174,10 +174,10 @@ def tidy_samples(
     # Each column in its type
     texts = [c for c in names if c not in ('labels', 'twin', 'pixel_size', 'is_test')]
     out = {c: as_text(df.get(c, nothing), c) for c in texts}
-    out['twin'] = _twin_names(df, out['id'])
+    out['twin'] = twin_names(df, out['id'])
     out['labels'] = _lists(df.get('labels', nothing))
     out['pixel_size'] = pd.to_numeric(df.get('pixel_size', nothing)).astype(float)
-    out['is_test'] = _truths(df.get('is_test', nothing))
+    out['is_test'] = truths(df.get('is_test', nothing))
 
     # In order, with groups, and with what else there was at the end
     out = pd.DataFrame(out)[names]
