@@ -339,6 +339,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                       'hpa_lib.data.samples._lists': ('data/samples.html#_lists', 'hpa_lib/data/samples.py'),
                                       'hpa_lib.data.samples._rows': ('data/samples.html#_rows', 'hpa_lib/data/samples.py'),
                                       'hpa_lib.data.samples._say_empty': ('data/samples.html#_say_empty', 'hpa_lib/data/samples.py'),
+                                      'hpa_lib.data.samples._united': ('data/samples.html#_united', 'hpa_lib/data/samples.py'),
                                       'hpa_lib.data.samples.as_text': ('data/samples.html#as_text', 'hpa_lib/data/samples.py'),
                                       'hpa_lib.data.samples.check_samples': ('data/samples.html#check_samples', 'hpa_lib/data/samples.py'),
                                       'hpa_lib.data.samples.derive_groups': ('data/samples.html#derive_groups', 'hpa_lib/data/samples.py'),

@@ -67,8 +67,7 @@ def labelled_rows(
         raise DataError(f"sample {few(lost)} has no {by}: {cure}")
 
     # Twins may be tied through a sample that is none of these rows
-    if 'twin' not in rows or rows.twin.isna().all(): return rows
-    return rows.assign(twin=twin_ties(samples)[needs_fold].to_numpy())
+    return rows.assign(twin=twin_ties(samples)[needs_fold].to_numpy()) if by == 'twin' else rows
 
 # %% ../../nbs/data/26_folds.ipynb #c-15be83a4
 def _deal(
@@ -338,6 +337,8 @@ def leak_report(
     by:Iterable[str]=('group', 'antibody', 'well', 'twin'), # identities to ask about, where known
 ) -> pd.DataFrame: # one row per identity: known and leaked rows, share leaked overall and per fold, verdict
     "How many validation rows have their like in training"
+    by = list(by)
+    if 'twin' in by and {'id', 'twin'} <= set(samples): samples = samples.assign(twin=twin_ties(samples))
     rows = join_folds(samples, folds, by='id')
     held = rows[rows.valid | rows.thresh]
     report = {}

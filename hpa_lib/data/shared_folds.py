@@ -11,7 +11,7 @@ import pandas as pd
 
 from ..core import DataError, few
 from .folds import fold_numbers, folds_table, join_folds, labelled_rows, row_identity, row_units
-from .samples import derive_groups
+from .samples import derive_groups, twin_ties
 
 # %% ../../nbs/data/27_shared_folds.ipynb #leave-out
 def leave_out(
@@ -88,6 +88,7 @@ def closed_folds(
 ) -> pd.DataFrame: # folds table: fold 0 is held out, fold -1 trains
     "A closed set: of every antibody some wells are held out and the others train; raises `DataError` when none has two"
     if not 0 < share < 1: raise DataError(f"share={share}: hold out more than 0 and less than 1 of an antibody")
+    if {'id', 'twin'} <= set(samples): samples = samples.assign(twin=twin_ties(samples))
     rows = labelled_rows(samples, 'id')
     if by not in rows: raise DataError(f"the samples table has no column {by!r}: add it, or name another")
 
