@@ -28,7 +28,9 @@ from scipy.sparse.csgraph import connected_components
 
 from ..core import DataError, few, near
 from .images import composite, read_plane, read_sample, resize_plane
-from .samples import as_text, derive_groups, lost_zeros, sample_channels, tidy_samples, twin_names, twin_ties
+from hpa_lib.data.samples import (
+    as_text, derive_groups, lost_zeros, sample_channels, tidy_samples, truths, twin_names, twin_ties,
+)
 from .store import Store
 
 # %% ../../nbs/data/24_duplicates.ipynb #thumbnail
@@ -584,6 +586,7 @@ def twin_table(
     # Pairs of rows
     ends = [pair for rows in groups for pair in combinations(rows, 2)]
     i, j = np.array(ends, dtype=int).reshape(-1, 2).T
+    samples = samples.assign(is_test=truths(samples.is_test))
     out = _side_by_side(samples, ('id', 'source', 'is_test', 'labels'), i, j)
     return out.assign(agreement=[_agreement(a, b) for a,b in zip(out.labels_a, out.labels_b)])
 

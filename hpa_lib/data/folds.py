@@ -466,7 +466,8 @@ def _folds_file(path:Path) -> pd.DataFrame:
 def _without_extra(folds:pd.DataFrame, samples:pd.DataFrame, path:Path) -> pd.DataFrame:
     "The folds of labelled samples; warns of the others"
     if 'id' not in folds: return folds                                 # refused, with its columns, where it is used
-    strange = folds.id.notna() & ~folds.id.isin(labelled_rows(samples, 'id').id)
+    folds = folds.assign(id=as_text(folds.id))
+    strange = folds.id.notna() & ~folds.id.isin(as_text(labelled_rows(samples, 'id').id))
     if strange.any():
         lost = f"folds for {strange.sum()} ids left out, not among the labelled samples: {few(folds.id[strange])}"
         warnings.warn(f"{path}: {lost}", stacklevel=3)

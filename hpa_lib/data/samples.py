@@ -163,6 +163,14 @@ def hpa_identity(
     ids = pd.Series(list(ids), dtype=object).astype(str)
     return ids.str.extract(f"^{'_'.join(parts)}$")
 
+# %% ../../nbs/data/10_samples.ipynb #with-identity
+def with_identity(
+    df:pd.DataFrame, # with the column `id`, perhaps with identity columns
+) -> pd.DataFrame: # the same rows, with antibody, plate, well and field
+    "What the ids tell, where the table is silent"
+    told = hpa_identity(df.id).set_axis(df.index)
+    return df.assign(**{c: as_text(df[c], c).fillna(told[c]) if c in df else told[c] for c in told})
+
 # %% ../../nbs/data/10_samples.ipynb #texts
 def _lists(values:pd.Series) -> pd.Series:
     "Values as lists, None where they are missing; raises `DataError` for what is neither"
@@ -418,8 +426,7 @@ def _beside(df:pd.DataFrame, folder:Path, part:str, groups:str|Path|bool|None) -
     # Identity
     problems = []
     if (folder/'atlas.csv').is_file(): df, problems = _identity_beside(df, folder/'atlas.csv', part)
-    if 'antibody' not in df: df = df.join(hpa_identity(df.id).set_axis(df.index).drop(columns=[*df], errors='ignore'))
-
+    df = with_identity(df)
     # Groups
     path = Path(groups) if groups else folder/'groups.csv'
     if groups is False or (groups is None and not path.is_file()): return df, problems

@@ -26,7 +26,7 @@ from .reading import Reading
 from hpa_lib.data.samples import (
     IDENTITY, RGBY, as_text, find_planes, hpa_identity, is_picture, join_samples, kaggle_samples, load_samples,
     lost_zeros, misfits, parse_labels, raise_all, read_columns, read_groups, read_samples, repeated_ids,
-    sample_channels, tidy_samples,
+    sample_channels, tidy_samples, with_identity,
 )
 from .store import Store
 
@@ -59,8 +59,7 @@ def table_samples(
     raise_all(problems + bad, path)
 
     # What is known: from the table, else from the ids
-    out = df[['id', *(c for c in (*IDENTITY, 'group') if c in df)]]
-    if 'antibody' not in out: out = out.join(hpa_identity(df.id).drop(columns=[*out], errors='ignore'))
+    out = with_identity(df[['id', *(c for c in (*IDENTITY, 'group') if c in df)]])
     out = out.assign(labels=labels, source=source or path.name.split('.')[0], is_test=is_test)
     if cell_line: out['cell_line'] = df[cell_line]
     return tidy_samples(out, channels)
@@ -87,7 +86,7 @@ def hpav18_samples(
     df = table_samples(table, vocab, columns, cell_line=cell_line, source=source, channels=channels)
     files, strays = find_planes(folder, channels)
     problems = list(misfits(df.id, files, strays, missing, extra, folder))
-    foreign = df.id[df.antibody.isna()]
+    foreign = df.id[hpa_identity(df.id).antibody.isna()]
     if len(foreign):
         cure = "read them with kaggle_samples or csv_samples"
         problems.append(f"ids that are no <antibody>_<plate>_<well>_<field>: {few(foreign, show=str)}; {cure}")
