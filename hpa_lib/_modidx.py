@@ -342,6 +342,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                       'hpa_lib.data.samples._united': ('data/samples.html#_united', 'hpa_lib/data/samples.py'),
                                       'hpa_lib.data.samples.as_text': ('data/samples.html#as_text', 'hpa_lib/data/samples.py'),
                                       'hpa_lib.data.samples.check_samples': ('data/samples.html#check_samples', 'hpa_lib/data/samples.py'),
+                                      'hpa_lib.data.samples.check_ways': ('data/samples.html#check_ways', 'hpa_lib/data/samples.py'),
                                       'hpa_lib.data.samples.derive_groups': ('data/samples.html#derive_groups', 'hpa_lib/data/samples.py'),
                                       'hpa_lib.data.samples.find_planes': ('data/samples.html#find_planes', 'hpa_lib/data/samples.py'),
                                       'hpa_lib.data.samples.folder_samples': ( 'data/samples.html#folder_samples',

@@ -292,6 +292,14 @@ def read_columns(
     if lacking: raise DataError(f"{path}: no column {few(lacking)}, it has {few(df.columns)}; rename the columns")
     return df.rename(columns={needs[0]: 'id'})
 
+# %% ../../nbs/data/10_samples.ipynb #c-check-ways
+def check_ways(
+    *ways:str, # how misfits are to be treated
+) -> None: # raises `DataError` for another word
+    "Misfits are an error, or allowed by name"
+    strange = [o for o in ways if o not in ('error', 'allow')]
+    if strange: raise DataError(f"{strange[0]!r} is no way to treat misfits: use 'error' or 'allow'")
+
 # %% ../../nbs/data/10_samples.ipynb #misfits
 def misfits(
     ids:Sequence[str], # of the rows
@@ -303,6 +311,7 @@ def misfits(
 ) -> Iterator[str]: # one sentence each
     "Problems between the rows of a table and the files of a folder"
     # Rows without pictures
+    check_ways(missing, extra)
     ids = pd.Index(ids)
     yield from repeated_ids(ids)
     gaps = planes.reindex(ids).isna()
@@ -464,9 +473,6 @@ def kaggle_samples(
     "Read a folder in Kaggle layout; raises `DataError` with all that does not fit"
     folder = Path(folder)
     if vocab is not None: vocab = get_vocab(vocab)
-    for o in (missing, extra):
-        if o not in ('error', 'allow'):
-            raise DataError(f"{o!r} is no way to treat misfits: use 'error' or 'allow'")
 
     # Rows and pictures
     df, where = _rows(folder, part, columns, sample)

@@ -24,8 +24,8 @@ from .images import RGB_PLANES, ImageError, pixel_size, split_ref
 from .labels import HPA28, Z2G10, Vocab, get_vocab
 from .reading import Reading
 from hpa_lib.data.samples import (
-    IDENTITY, RGBY, as_text, find_planes, hpa_identity, is_picture, join_samples, kaggle_samples, load_samples,
-    lost_zeros, misfits, parse_labels, raise_all, read_columns, read_groups, read_samples, repeated_ids,
+    IDENTITY, RGBY, as_text, check_ways, find_planes, hpa_identity, is_picture, join_samples, kaggle_samples,
+    load_samples, lost_zeros, misfits, parse_labels, raise_all, read_columns, read_groups, read_samples, repeated_ids,
     sample_channels, tidy_samples, with_identity,
 )
 from .store import Store
@@ -236,6 +236,7 @@ def csv_samples(
     missing:str='error', # "allow": a channel may be empty
 ) -> pd.DataFrame: # a samples table
     "Read a table of references; raises `DataError` with all that does not fit"
+    check_ways(missing)
     path = Path(path)
     df = read_columns(path, ['id', *channels]).replace('', np.nan)
     problems = _row_problems(df.id)

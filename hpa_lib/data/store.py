@@ -840,7 +840,7 @@ def __getitem__(self:Store, i):
         own = pd.RangeIndex(len(self))
         if len(i) != len(self) or not i.index.is_unique or not own.isin(i.index).all():
             cure = "make the mask from store.samples"
-            raise StoreError(f"a mask of {len(i)} rows is not named as the {len(self)} of the store, 0, 1, 2, ...: {cure}")
+            raise StoreError(f"a mask of {len(i)} rows is not named as the {len(self)} of the store, 0, 1, ...: {cure}")
         i = i.reindex(own).to_numpy(bool)
     rows = np.arange(len(self))[i]
     return self.batch(rows) if rows.ndim else self.batch([rows])[0]

@@ -13,7 +13,7 @@ from PIL import Image
 
 from hpa_lib.core import DataError
 from hpa_lib.data.duplicates import (
-    TWIN_RULES, Rule, add_twins, find_twins, hash_pictures, inherit_antibodies, label_conflicts, match_score,
+    TWIN_RULES, add_twins, find_twins, hash_pictures, inherit_antibodies, label_conflicts, match_score,
     near_pairs, perceptual_hash, read_pairs, thumbnail, twin_table, unjudged,
 )
 from hpa_lib.data.folds import grouped_folds, leak_report
