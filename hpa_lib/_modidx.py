@@ -151,6 +151,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                    'hpa_lib/data/duplicates.py'),
                                          'hpa_lib.data.duplicates._depths': ('data/duplicates.html#_depths', 'hpa_lib/data/duplicates.py'),
                                          'hpa_lib.data.duplicates._detail': ('data/duplicates.html#_detail', 'hpa_lib/data/duplicates.py'),
+                                         'hpa_lib.data.duplicates._hash_numbers': ( 'data/duplicates.html#_hash_numbers',
+                                                                                    'hpa_lib/data/duplicates.py'),
                                          'hpa_lib.data.duplicates._hash_row': ( 'data/duplicates.html#_hash_row',
                                                                                 'hpa_lib/data/duplicates.py'),
                                          'hpa_lib.data.duplicates._hash_thumbs': ( 'data/duplicates.html#_hash_thumbs',

@@ -287,6 +287,21 @@ def _search(
     def look(rows): return check(*_near_rows(a, b, radii, rows, tally))
     return _map_threads(look, blocks, workers, progress)
 
+# %% ../../nbs/data/24_duplicates.ipynb #c-hash-numbers
+def _hash_numbers(
+    x:np.ndarray|pd.DataFrame, # N x K, whole numbers from 0 on
+) -> np.ndarray: # the same as uint64; raises `DataError` for what would be another number there
+    "Hashes as whole numbers of 64 bits"
+    x = np.asarray(x)
+    if not x.size: return x.astype(np.uint64)
+    if x.dtype.kind == 'O' and not pd.isna(x).any(): x = np.array(x.tolist(), dtype=np.uint64)
+    if x.dtype.kind not in 'iuf': raise DataError(f"hashes of {x.dtype}: give whole numbers from 0 on, as uint64")
+    if x.dtype.kind != 'u':
+        whole = (x >= 0) & (x < 2**53 if x.dtype.kind == 'f' else True) & (x == np.floor(x))
+        strange = x[~whole]
+        if len(strange): raise DataError(f"hash {few(strange)}: give whole numbers from 0 on, as uint64")
+    return x.astype(np.uint64)
+
 # %% ../../nbs/data/24_duplicates.ipynb #near-pairs
 def near_pairs(
     hashes:np.ndarray, # N x K, uint64
@@ -297,11 +312,13 @@ def near_pairs(
     progress:bool=False, # show a bar
 ) -> tuple[np.ndarray, np.ndarray]: # rows i and rows j of all pairs, i < j, in order
     "All pairs of rows within a radius in every column, exactly; raises `DataError` if they are more than `most`"
-    a = np.asarray(hashes, dtype=np.uint64)
-    b = np.asarray(hashes if others is None else others, dtype=np.uint64)
+    a = _hash_numbers(hashes)
+    b = a if others is None else _hash_numbers(others)
     if a.ndim != 2 or a.shape != b.shape or a.shape[1] != len(radii) or not len(radii):
         what = f"hashes of shape {a.shape} and {b.shape} for {len(radii)} radii"
         raise DataError(f"{what}: expected N x K twice, and K of them")
+    bad = [r for r in radii if not _is_radius(r)]
+    if bad: raise DataError(f"radius {few(bad)}: give every column a whole number of bits, 0 to 64")
     def both(i, j): return i, j
     found = _search(a, b, radii, most, both, workers, progress)
     if not found: return np.zeros(0, np.int64), np.zeros(0, np.int64)
@@ -349,7 +366,11 @@ def match_score(
     shift:int=2, # moved by at most so many pixels each way
 ) -> np.ndarray: # n, -1 to 1; 1: the same but for shift, brightness and offset
     "Correlation of the detail of two pictures at their best common shift, mean over the channels"
-    a, b = (_detail(np.asarray(o, dtype=np.float32)) for o in (a, b))
+    a, b = (np.asarray(o, dtype=np.float32) for o in (a, b))
+    if a.shape != b.shape or a.ndim != 4:
+        raise DataError(f"pictures of shape {a.shape} and {b.shape}: expected n x C x S x S twice, row by row")
+    if np.isnan(a).any() or np.isnan(b).any(): raise DataError("a picture holds NaN: give the values of its pixels")
+    a, b = _detail(a), _detail(b)
     span = range(-shift, shift + 1)
     lines = [np.stack([_correlation(a, b, y, x) for x in span], axis=-1) for y in span]
     return _peak(np.stack(lines, axis=-2))

@@ -125,8 +125,8 @@ def test_folds_by_twin(samples, n):
     assert (fold[rows.id].groupby(ties.to_numpy()).nunique() == 1).all()
     assert not len(cut_groups(samples, folds, by="twin"))
     assert leak_report(samples, folds, ["twin"]).get("leaked", pd.Series(0)).sum() == 0
-    units = samples.assign(group=twin_ties(samples).fillna(samples.id))
-    assert grouped_folds(units, NAMES, n).equals(folds.drop(columns="unit"))
+    party = rows.id.groupby(ties.fillna(rows.id)).transform("min")
+    assert grouped_folds(rows.assign(group=party), NAMES, n).equals(folds.drop(columns="unit"))
 
 
 def test_folds_do_not_wrap_round():
