@@ -414,6 +414,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                       'hpa_lib.data.sources._read_z2g': ('data/sources.html#_read_z2g', 'hpa_lib/data/sources.py'),
                                       'hpa_lib.data.sources._regex': ('data/sources.html#_regex', 'hpa_lib/data/sources.py'),
                                       'hpa_lib.data.sources._row_problems': ('data/sources.html#_row_problems', 'hpa_lib/data/sources.py'),
+                                      'hpa_lib.data.sources._say_unread': ('data/sources.html#_say_unread', 'hpa_lib/data/sources.py'),
                                       'hpa_lib.data.sources._table_problems': ( 'data/sources.html#_table_problems',
                                                                                 'hpa_lib/data/sources.py'),
                                       'hpa_lib.data.sources._truth': ('data/sources.html#_truth', 'hpa_lib/data/sources.py'),

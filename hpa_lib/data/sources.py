@@ -10,6 +10,7 @@ __all__ = ['KINDS', 'LABEL_COLUMNS', 'table_samples', 'hpav18_samples', 'z2g_sam
 # %% ../../nbs/data/23_sources.ipynb #c-fdd0b498
 import os
 import re
+import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -24,8 +25,8 @@ from .images import RGB_PLANES, ImageError, pixel_size, split_ref
 from .labels import HPA28, Z2G10, Vocab, get_vocab
 from .reading import Reading
 from hpa_lib.data.samples import (
-    IDENTITY, RGBY, as_text, check_ways, find_planes, hpa_identity, is_picture, join_samples, kaggle_samples,
-    load_samples, lost_zeros, misfits, parse_labels, raise_all, read_columns, read_groups, read_samples, repeated_ids,
+    COLUMNS, IDENTITY, RGBY, as_text, check_ways, find_planes, hpa_identity, is_picture,
+    join_samples, kaggle_samples, load_samples, lost_zeros, misfits, parse_labels, raise_all, read_columns, read_groups, read_samples, repeated_ids,
     sample_channels, tidy_samples, with_identity,
 )
 from .store import Store
@@ -228,6 +229,16 @@ def add_pixel_size(
     found = pd.Series(found, samples.index[ask], dtype=float)
     return samples.assign(pixel_size=samples.pixel_size.mask(ask, found))
 
+# %% ../../nbs/data/23_sources.ipynb #c-say-unread
+def _say_unread(path:Path, df:pd.DataFrame) -> None: # warns
+    "Warn of columns whose names are nearly those that are read"
+    near = dict(target='labels', label='labels', cellline='cell_line') | {o: o for o in COLUMNS}
+    lost = {c: near[c.lower()] for c in df if c.lower() in near and c not in COLUMNS}
+    lost = {c: o for c,o in lost.items() if o not in df}
+    if not lost: return
+    named = few((f'{c!r} (for {o!r})' for c,o in lost.items()), show=str)
+    warnings.warn(f"{path}: columns that are not read as they are called now: {named}; rename them", stacklevel=3)
+
 # %% ../../nbs/data/23_sources.ipynb #csv-samples
 def csv_samples(
     path:str|Path, # CSV with a column `id`, one per channel, and perhaps other columns of a samples table
@@ -240,7 +251,7 @@ def csv_samples(
     path = Path(path)
     df = read_columns(path, ['id', *channels]).replace('', np.nan)
     problems = _row_problems(df.id)
-    # Pictures
+    _say_unread(path, df)    # Pictures
     gaps = [f'{c} of {id}' for c in channels for id in df.id[df[c].isna()]]
     if gaps and missing == 'error':
         cure = "add the references, or pass missing='allow'"
