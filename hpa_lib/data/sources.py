@@ -25,9 +25,9 @@ from .images import RGB_PLANES, ImageError, pixel_size, split_ref
 from .labels import HPA28, Z2G10, Vocab, get_vocab
 from .reading import Reading
 from hpa_lib.data.samples import (
-    COLUMNS, IDENTITY, RGBY, as_text, check_ways, find_planes, hpa_identity, is_picture,
-    join_samples, kaggle_samples, load_samples, lost_zeros, misfits, parse_labels, raise_all, read_columns, read_groups, read_samples, repeated_ids,
-    sample_channels, tidy_samples, with_identity,
+    COLUMNS, IDENTITY, RGBY, as_text, check_ways, find_planes, hpa_identity, is_picture, join_samples,
+    kaggle_samples, load_samples, lost_zeros, misfits, parse_labels, raise_all, read_columns, read_groups,
+    read_samples, repeated_ids, sample_channels, tidy_samples, with_identity,
 )
 from .store import Store
 
