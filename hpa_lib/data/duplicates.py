@@ -28,7 +28,9 @@ from scipy.sparse.csgraph import connected_components
 
 from ..core import DataError, few, near
 from .images import composite, read_plane, read_sample, resize_plane
-from .samples import derive_groups, sample_channels, tidy_samples
+from hpa_lib.data.samples import (
+    as_text, derive_groups, lost_zeros, sample_channels, tidy_samples, truths, twin_names, twin_ties,
+)
 from .store import Store
 
 # %% ../../nbs/data/24_duplicates.ipynb #thumbnail
@@ -285,6 +287,21 @@ def _search(
     def look(rows): return check(*_near_rows(a, b, radii, rows, tally))
     return _map_threads(look, blocks, workers, progress)
 
+# %% ../../nbs/data/24_duplicates.ipynb #c-hash-numbers
+def _hash_numbers(
+    x:np.ndarray|pd.DataFrame, # N x K, whole numbers from 0 on
+) -> np.ndarray: # the same as uint64; raises `DataError` for what would be another number there
+    "Hashes as whole numbers of 64 bits"
+    x = np.asarray(x)
+    if not x.size: return x.astype(np.uint64)
+    if x.dtype.kind == 'O' and not pd.isna(x).any(): x = np.array(x.tolist(), dtype=np.uint64)
+    if x.dtype.kind not in 'iuf': raise DataError(f"hashes of {x.dtype}: give whole numbers from 0 on, as uint64")
+    if x.dtype.kind != 'u':
+        whole = (x >= 0) & (x < 2**53 if x.dtype.kind == 'f' else True) & (x == np.floor(x))
+        strange = x[~whole]
+        if len(strange): raise DataError(f"hash {few(strange)}: give whole numbers from 0 on, as uint64")
+    return x.astype(np.uint64)
+
 # %% ../../nbs/data/24_duplicates.ipynb #near-pairs
 def near_pairs(
     hashes:np.ndarray, # N x K, uint64
@@ -295,11 +312,13 @@ def near_pairs(
     progress:bool=False, # show a bar
 ) -> tuple[np.ndarray, np.ndarray]: # rows i and rows j of all pairs, i < j, in order
     "All pairs of rows within a radius in every column, exactly; raises `DataError` if they are more than `most`"
-    a = np.asarray(hashes, dtype=np.uint64)
-    b = np.asarray(hashes if others is None else others, dtype=np.uint64)
+    a = _hash_numbers(hashes)
+    b = a if others is None else _hash_numbers(others)
     if a.ndim != 2 or a.shape != b.shape or a.shape[1] != len(radii) or not len(radii):
         what = f"hashes of shape {a.shape} and {b.shape} for {len(radii)} radii"
         raise DataError(f"{what}: expected N x K twice, and K of them")
+    bad = [r for r in radii if not _is_radius(r)]
+    if bad: raise DataError(f"radius {few(bad)}: give every column a whole number of bits, 0 to 64")
     def both(i, j): return i, j
     found = _search(a, b, radii, most, both, workers, progress)
     if not found: return np.zeros(0, np.int64), np.zeros(0, np.int64)
@@ -347,7 +366,11 @@ def match_score(
     shift:int=2, # moved by at most so many pixels each way
 ) -> np.ndarray: # n, -1 to 1; 1: the same but for shift, brightness and offset
     "Correlation of the detail of two pictures at their best common shift, mean over the channels"
-    a, b = (_detail(np.asarray(o, dtype=np.float32)) for o in (a, b))
+    a, b = (np.asarray(o, dtype=np.float32) for o in (a, b))
+    if a.shape != b.shape or a.ndim != 4:
+        raise DataError(f"pictures of shape {a.shape} and {b.shape}: expected n x C x S x S twice, row by row")
+    if np.isnan(a).any() or np.isnan(b).any(): raise DataError("a picture holds NaN: give the values of its pixels")
+    a, b = _detail(a), _detail(b)
     span = range(-shift, shift + 1)
     lines = [np.stack([_correlation(a, b, y, x) for x in span], axis=-1) for y in span]
     return _peak(np.stack(lines, axis=-2))
@@ -454,6 +477,8 @@ def _check_pairs(ids:pd.Series, pairs:pd.DataFrame) -> None:
     if len(twice): raise DataError(f"ids that occur twice: {few(twice)}; run `check_samples`")
     ends = pd.concat([pairs.id_a, pairs.id_b], ignore_index=True).astype(object)
     lost = ends[~ends.isin(ids)].unique()
+    zeros = lost_zeros(lost, ids)
+    if zeros: raise DataError(f"pairs have {zeros[0]}")
     if len(lost):
         cure = "put all sources in one table with `join_samples` first"
         raise DataError(f"pairs with ids that are not in the samples table: {few(lost)}; {cure}")
@@ -464,11 +489,13 @@ def add_twins(
     pairs:pd.DataFrame, # id_a, id_b, as `find_twins` or `read_pairs` gives
 ) -> pd.DataFrame: # the same rows in the same order, with `twin` and `group` united
     "Tie twins together, so that no fold parts them; every row stays; raises `DataError` for an id not in the table"
+    samples = samples.assign(id=as_text(samples.id))
     ids = samples.id.astype(object)
+    pairs = pd.DataFrame({c: as_text(pairs[c]) for c in ('id_a', 'id_b')})
     _check_pairs(ids, pairs)
 
     # Ties: the pairs, and each row with the twin it had
-    old = samples.twin.astype(object) if 'twin' in samples else pd.Series(None, samples.index, dtype=object)
+    old = twin_names(samples, samples.id).astype(object)
     a = pd.concat([pairs.id_a.astype(object), ids[old.notna()]])
     b = pd.concat([pairs.id_b.astype(object), old.dropna()])
 
@@ -547,7 +574,8 @@ def inherit_antibodies(
 ) -> pd.DataFrame: # the same rows; `antibody` filled where twins tell it, with a column `inherited` that says so
     "Hand an antibody on to twins that have none; where a row's twins name several, it gets none. Labels stay"
     # What the twins of each row agree on
-    of_twins = samples.antibody.groupby(samples.twin)
+    samples = samples.assign(antibody=as_text(samples.antibody, 'antibody'))
+    of_twins = samples.antibody.groupby(twin_ties(samples))
     agreed = of_twins.transform('first').where(of_twins.transform('nunique') == 1)
 
     # Rows that take it over
@@ -579,6 +607,7 @@ def twin_table(
     # Pairs of rows
     ends = [pair for rows in groups for pair in combinations(rows, 2)]
     i, j = np.array(ends, dtype=int).reshape(-1, 2).T
+    samples = samples.assign(is_test=truths(samples.is_test))
     out = _side_by_side(samples, ('id', 'source', 'is_test', 'labels'), i, j)
     return out.assign(agreement=[_agreement(a, b) for a,b in zip(out.labels_a, out.labels_b)])
 

@@ -16,7 +16,7 @@ import pandas as pd
 
 from ..core import DataError, few, one_of, writing
 from .labels import HPA28, Vocab, get_vocab
-from .samples import derive_groups
+from .samples import IDENTITY, as_text, lost_zeros, truths, twin_ties
 
 # %% ../../nbs/data/26_folds.ipynb #c-4c01cca4
 def row_identity(
@@ -24,12 +24,22 @@ def row_identity(
     by:str, # "well", "twin", or any column
 ) -> pd.Series: # one name per row; missing where it is not known
     "What a row shares with rows of the same `by`"
-    if by == 'well' and 'plate' in rows:
-        name = rows.plate.astype(object) + ' ' + rows.well.astype(object)
-        return name.where(rows.plate.notna() & rows.well.notna())
-    if by != 'twin': return rows[by]
-    tied = pd.Series(derive_groups(rows[['id', 'twin']]), index=rows.index)
-    return tied.where(rows.twin.notna() | tied.duplicated(keep=False))
+    if by == 'twin': return twin_ties(rows)
+    own = as_text(rows[by], by) if by in ('id', 'group', 'source', *IDENTITY) else rows[by]
+    if by != 'well' or 'plate' not in rows: return own
+
+    # A well of a plate
+    plate = as_text(rows.plate, 'plate')
+    name = plate.astype(object) + ' ' + own.astype(object)
+    return name.where(plate.notna() & own.notna())
+
+def row_units(
+    rows:pd.DataFrame, # of a samples table
+    by:str, # "well", "twin", or any column
+) -> pd.Series: # one name per row; a row without a twin stands for itself
+    "What folds must not cut"
+    unit = row_identity(rows, by)
+    return unit.fillna(as_text(rows.id)) if by == 'twin' else unit
 
 # %% ../../nbs/data/26_folds.ipynb #labelled
 def labelled_rows(
@@ -41,20 +51,23 @@ def labelled_rows(
     if lacking: raise DataError(f"the samples table has no column {few(lacking)}: make it with `tidy_samples`")
 
     # Labelled, and not of the test set
-    test = samples['is_test'].eq(True) if 'is_test' in samples else pd.Series(False, samples.index)
-    rows = samples[samples.labels.notna() & ~test]
+    test = truths(samples['is_test']) if 'is_test' in samples else pd.Series(False, samples.index)
+    needs_fold = (samples.labels.notna() & ~test).to_numpy()
+    rows = samples[needs_fold]
     if not len(rows):
         raise DataError(f"none of the {len(samples)} samples has labels: folds are made for labelled samples")
 
     # Each once, and in a group
-    twice = rows.id[rows.id.duplicated()]
+    twice = rows.id[as_text(rows.id).duplicated()]
     if len(twice):
         raise DataError(f"id {few(twice)} occurs more than once in the samples table: run `check_samples`")
     lost = rows.id[row_identity(rows, by).isna()] if by != 'twin' else []
     if len(lost):
         cure = "fill it in (`tidy_samples` derives a group for every row), or leave such rows out of the table"
         raise DataError(f"sample {few(lost)} has no {by}: {cure}")
-    return rows
+
+    # Twins may be tied through a sample that is none of these rows
+    return rows.assign(twin=twin_ties(samples)[needs_fold].to_numpy()) if by == 'twin' else rows
 
 # %% ../../nbs/data/26_folds.ipynb #c-15be83a4
 def _deal(
@@ -112,7 +125,7 @@ def _parted(
 ) -> tuple[pd.DataFrame, np.ndarray, np.ndarray]: # labelled rows; part of each; may it be held out to be used?
     "Deal the labelled rows into parts; part -1 has the groups that consist of train-only rows"
     rows = labelled_rows(samples, by)
-    key = row_identity(rows, by)
+    key = row_units(rows, by)
 
     # Rows that may be held out to be used
     source = rows['source'] if 'source' in rows else pd.Series('', rows.index)
@@ -128,6 +141,7 @@ def _parted(
     if not 2 <= len(shares) <= len(names):
         cure = "give two folds or more, and to each a group that may be held out"
         raise DataError(f"{len(shares)} folds of {len(names)} groups: {cure}")
+    if len(shares) > 127: raise DataError(f"{len(shares)} folds: folds are numbered 0 to 126, take fewer")
     kind, _ = pd.factorize(source[free], sort=True)
     counts = _group_counts(group, kind, get_vocab(vocab).multi_hot(rows.labels[free]))
     part = pd.Series(_deal(counts, shares, np.random.default_rng(seed)), names)
@@ -143,6 +157,8 @@ def folds_table(
 ) -> pd.DataFrame: # folds table
     "A folds table with no more columns than it needs"
     fold = np.asarray(fold)
+    bad = fold[(fold < -1) | (fold > 126)]
+    if len(bad): raise DataError(f"fold {few(np.unique(bad))}: folds are numbered 0 to 126, or -1")
     held = fold >= 0
     out = pd.DataFrame(dict(id=np.asarray(id), fold=fold.astype('int8')))
     if valid is not None and not valid[held].all(): out['valid'] = held & valid
@@ -165,8 +181,8 @@ def grouped_folds(
 # %% ../../nbs/data/26_folds.ipynb #checked
 def _checked(folds:pd.DataFrame) -> pd.DataFrame:
     "A folds table with all its columns: id, fold, valid, thresh, unit"
+    if 'id' in folds: folds = folds.assign(id=as_text(folds.id))
     _check_ids(folds)
-
     # Columns that need not be there
     thresh = folds.get('thresh', pd.Series(False, folds.index))
     valid = folds.get('valid', ~thresh if thresh.dtype == bool else True)
@@ -222,11 +238,13 @@ def join_folds(
     rows = labelled_rows(samples, by)
     folds = _checked(folds)
     given = pd.Index(folds.id, dtype=object)
-    own = pd.Index(rows.id, dtype=object)
+    own = pd.Index(as_text(rows.id), dtype=object)
     place = given.get_indexer(own)
 
     # Both must hold the same ids
     missing = own[place < 0]
+    zeros = lost_zeros(given, own)
+    if len(missing) and zeros: raise DataError(f"folds have {zeros[0]}")
     if len(missing):
         cure = "these folds were made for other samples, or leave such rows out of the table"
         raise DataError(f"labelled sample {few(missing)} has no fold: {cure}")
@@ -319,6 +337,8 @@ def leak_report(
     by:Iterable[str]=('group', 'antibody', 'well', 'twin'), # identities to ask about, where known
 ) -> pd.DataFrame: # one row per identity: known and leaked rows, share leaked overall and per fold, verdict
     "How many validation rows have their like in training"
+    by = list(by)
+    if 'twin' in by and {'id', 'twin'} <= set(samples): samples = samples.assign(twin=twin_ties(samples))
     rows = join_folds(samples, folds, by='id')
     held = rows[rows.valid | rows.thresh]
     report = {}
@@ -446,7 +466,8 @@ def _folds_file(path:Path) -> pd.DataFrame:
 def _without_extra(folds:pd.DataFrame, samples:pd.DataFrame, path:Path) -> pd.DataFrame:
     "The folds of labelled samples; warns of the others"
     if 'id' not in folds: return folds                                 # refused, with its columns, where it is used
-    strange = folds.id.notna() & ~folds.id.isin(labelled_rows(samples, 'id').id)
+    folds = folds.assign(id=as_text(folds.id))
+    strange = folds.id.notna() & ~folds.id.isin(as_text(labelled_rows(samples, 'id').id))
     if strange.any():
         lost = f"folds for {strange.sum()} ids left out, not among the labelled samples: {few(folds.id[strange])}"
         warnings.warn(f"{path}: {lost}", stacklevel=3)

@@ -13,7 +13,31 @@ import numpy as np
 import pandas as pd
 from fastcore.basics import patch
 
-from ..core import DataError, near
+from ..core import DataError, few, near
+
+# %% ../../nbs/data/00_labels.ipynb #c-class-names
+def _class_names(
+    names:Iterable[str], # one per class
+) -> tuple[str, ...]: # the same; raises `DataError` for a text and for what is no text
+    "Class names, and nothing that only looks like them"
+    if isinstance(names, (str, bytes)):
+        cure = "get_vocab(name) finds a known vocabulary, and class names are given as a list"
+        raise DataError(f"Vocab({names!r}) is one text, whose letters are no classes: {cure}")
+    names = tuple(names)
+    strange = [o for o in names if not isinstance(o, str) or not o]
+    if strange:
+        cure = "give names as text; `subset` takes classes of a vocabulary by their codes"
+        raise DataError(f"{few(strange)} is no class name: {cure}")
+    return tuple(str(o) for o in names)
+
+def _class_codes(
+    codes:Iterable[int], # one per class
+) -> tuple[int, ...]: # the same; raises `DataError` for what is no whole number
+    "Codes as Python's whole numbers"
+    codes = list(codes)
+    strange = [o for o in codes if not isinstance(o, Integral) or isinstance(o, bool)]
+    if strange: raise DataError(f"{few(strange)} is no code: codes are whole numbers, one per class")
+    return tuple(int(o) for o in codes)
 
 # %% ../../nbs/data/00_labels.ipynb #vocab-2
 class Vocab(Sequence):
@@ -23,10 +47,11 @@ class Vocab(Sequence):
         codes:Iterable[int]|None=None, # the number of each class in text; None: 0, 1, 2, ...
         name:str='', # what the vocabulary is called, for messages
     ):
+        # As they were given
+        if codes is None and isinstance(names, Vocab): codes = names._codes
         self.name = name
-        self._names = tuple(str(o) for o in names)
-        if codes is None: codes = range(len(self._names))
-        self._codes = tuple(int(o) for o in codes)
+        self._names = _class_names(names)
+        self._codes = tuple(range(len(self._names))) if codes is None else _class_codes(codes)
 
         # One name and one code per class
         if len(self._codes) != len(self._names):
@@ -37,9 +62,12 @@ class Vocab(Sequence):
                 cure = "every class needs a name and a code of its own"
                 raise DataError(f"{twice[0]!r} occurs twice in the vocabulary: {cure}")
 
-        # Columns by name and by code
+        # Columns by name and by code, which may not contradict each other
         self._where = {n:i for i,n in enumerate(self._names)}
         self._by_code = {c:i for i,c in enumerate(self._codes)}
+        for n,i in self._where.items():
+            other = self._by_code.get(int(n), i) if n.isdecimal() else i
+            if other != i: raise DataError(f"class {n!r} is called as the code of {self._names[other]!r}: rename it")
 
     def __len__(self): return len(self._names)
     def __getitem__(self, i): return self._names[i]
@@ -126,15 +154,26 @@ def text(self:Vocab,
     codes = [self._codes[self._where[o]] for o in self.parse(list(labels))]
     return ' '.join(str(o) for o in codes)
 
+# %% ../../nbs/data/00_labels.ipynb #c-is-text
+def _is_text(
+    x:np.ndarray|pd.Series, # labels of a sample
+) -> bool: # True: names, False: numbers
+    "Does an array hold text?"
+    return pd.api.types.is_string_dtype(x.dtype)
+
 # %% ../../nbs/data/00_labels.ipynb #vocab-multi-hot
 @patch
 def multi_hot(self:Vocab,
-    labels:Iterable[Iterable[str]], # one list of names (or codes) per sample
+    labels:Iterable[Iterable[str]], # one list of names (or codes) per sample; not a matrix of 0 and 1
 ) -> np.ndarray: # N x C, uint8, 0 or 1
     "One row per sample, one column per class; raises `DataError` at a sample whose labels are unknown"
+    if isinstance(labels, (str, pd.DataFrame)):
+        raise DataError(f"labels are a {type(labels).__name__}: give one list of names per sample")
     labels = list(labels)
     out = np.zeros((len(labels), len(self)), dtype=np.uint8)
     for i,o in enumerate(labels):
+        if getattr(o, 'ndim', 0) and getattr(o, 'dtype', object) != object and not _is_text(o):
+            raise DataError(f"the labels of sample {i} are an array of numbers: give names, or codes in a list")
         names = self.parse(o)
         if names is None:
             cure = "leave unlabelled rows out before you ask for targets"
@@ -145,13 +184,23 @@ def multi_hot(self:Vocab,
 # %% ../../nbs/data/00_labels.ipynb #vocab-decode
 @patch
 def decode(self:Vocab,
-    hot:np.ndarray, # N x C, bool or 0/1
+    hot:np.ndarray|pd.DataFrame, # N x C, bool or 0/1; an array is in the order of the vocabulary, a DataFrame has names
 ) -> list[list[str]]: # one list of names per sample
-    "Names of the columns that are set; raises `DataError` for another number of columns"
+    "Names of the columns that are set; raises `DataError` for other columns, and for values that are not 0 or 1"
+    # Named columns by name
+    if isinstance(hot, pd.DataFrame) and not isinstance(hot.columns, pd.RangeIndex):
+        if sorted(map(str, hot.columns)) != sorted(self._names):
+            other = set(map(str, hot.columns)) ^ set(self._names)
+            raise DataError(f"columns and {self!r} differ in {few(sorted(other))}: give each class one column")
+        hot = hot[self.names]
     hot = np.asarray(hot)
     if hot.ndim != 2 or hot.shape[1] != len(self):
         raise DataError(f"expected N x {len(self)} for {self!r}, got shape {hot.shape}")
-    return [[self._names[j] for j in np.flatnonzero(row)] for row in hot]
+
+    # Yes or no
+    strange = hot[~np.isin(hot, (0, 1))]
+    if len(strange): raise DataError(f"{few(strange)} is neither 0 nor 1: compare probabilities with thresholds first")
+    return [[self._names[j] for j in np.flatnonzero(row)] for row in hot.astype(bool)]
 
 # %% ../../nbs/data/00_labels.ipynb #vocab-subset
 @patch
@@ -168,7 +217,13 @@ def subset(self:Vocab,
 def only(self:Vocab,
     labels:Iterable[Iterable[str]], # one list of names per sample
 ) -> list[list[str]]: # the same lists without names of other classes
-    "Leave out labels that are not in this vocabulary"
+    "Leave out labels that are not in this vocabulary; raises `DataError` for codes, texts and unknown labels"
+    labels = list(labels)
+    for i,o in enumerate(labels):
+        is_list = isinstance(o, Iterable) and not isinstance(o, str)
+        if is_list and all(isinstance(n, str) for n in o): continue
+        cure = "give names, as the `parse` of the whole vocabulary reads them"
+        raise DataError(f"the labels of sample {i} are {o!r}, no list of names: {cure}")
     return [[n for n in o if n in self._where] for o in labels]
 
 # %% ../../nbs/data/00_labels.ipynb #vocab-counts

@@ -10,8 +10,8 @@ import numpy as np
 import pandas as pd
 
 from ..core import DataError, few
-from .folds import fold_numbers, folds_table, join_folds, labelled_rows, row_identity
-from .samples import derive_groups
+from .folds import fold_numbers, folds_table, join_folds, labelled_rows, row_identity, row_units
+from .samples import derive_groups, twin_ties
 
 # %% ../../nbs/data/27_shared_folds.ipynb #leave-out
 def leave_out(
@@ -20,7 +20,7 @@ def leave_out(
 ) -> pd.DataFrame: # folds table; fold k is the k-th value in alphabetical order
     "One fold for each value of a column; antibodies stand in several of them, see `purge`"
     rows = labelled_rows(samples, column)
-    fold, names = pd.factorize(row_identity(rows, column), sort=True)
+    fold, names = pd.factorize(row_units(rows, column), sort=True)
     if not 2 <= len(names) <= 127:
         raise DataError(f"{column} has {len(names)} values, {few(names)}: folds can be made for 2 to 127")
     return folds_table(rows.id, fold, unit=column)
@@ -55,7 +55,7 @@ def purge(
 def _units(rows:pd.DataFrame, unit:str, by:str) -> pd.Series:
     "What must stay together in a closed set: the unit, joined through twins"
     if unit not in ('well', 'id'): raise DataError(f"unit={unit!r}: hold out a 'well', or single pictures by 'id'")
-    known = rows[by].notna()
+    known = row_identity(rows, by).notna()
     if unit not in rows or not known.any():
         cure = "a closed set needs both; read them with `hpa_identity`, or take unit='id'"
         raise DataError(f"no {by if unit in rows else unit} is known: {cure}")
@@ -88,12 +88,14 @@ def closed_folds(
 ) -> pd.DataFrame: # folds table: fold 0 is held out, fold -1 trains
     "A closed set: of every antibody some wells are held out and the others train; raises `DataError` when none has two"
     if not 0 < share < 1: raise DataError(f"share={share}: hold out more than 0 and less than 1 of an antibody")
+    if {'id', 'twin'} <= set(samples): samples = samples.assign(twin=twin_ties(samples))
     rows = labelled_rows(samples, 'id')
     if by not in rows: raise DataError(f"the samples table has no column {by!r}: add it, or name another")
 
     # Units to hold out
     units = _units(rows, unit, by)
-    holds = rows[by].groupby(units).unique().map(lambda o: [a for a in o if not pd.isna(a)])
+    classes = row_identity(rows, by)
+    holds = classes.groupby(units).unique().map(lambda o: [a for a in o if not pd.isna(a)])
     out = _drawn(holds, share, seed)
     if not out:
         cure = "take unit='id'" if unit == 'well' else "a closed set needs two pictures of one"
@@ -101,4 +103,4 @@ def closed_folds(
 
     # Rows of them; those of an unknown class are not scored
     held = units.isin(out)
-    return folds_table(rows.id, np.where(held, 0, -1), valid=(held & rows[by].notna()).to_numpy(), unit=unit)
+    return folds_table(rows.id, np.where(held, 0, -1), valid=(held & classes.notna()).to_numpy(), unit=unit)

@@ -10,6 +10,7 @@ __all__ = ['KINDS', 'LABEL_COLUMNS', 'table_samples', 'hpav18_samples', 'z2g_sam
 # %% ../../nbs/data/23_sources.ipynb #c-fdd0b498
 import os
 import re
+import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -24,10 +25,20 @@ from .images import RGB_PLANES, ImageError, pixel_size, split_ref
 from .labels import HPA28, Z2G10, Vocab, get_vocab
 from .reading import Reading
 from hpa_lib.data.samples import (
-    IDENTITY, RGBY, find_planes, hpa_identity, is_picture, join_samples, kaggle_samples, load_samples, misfits,
-    parse_labels, raise_all, read_columns, read_groups, read_samples, repeated_ids, sample_channels, tidy_samples,
+    COLUMNS, IDENTITY, RGBY, as_text, check_ways, find_planes, hpa_identity, is_picture, join_samples,
+    kaggle_samples, load_samples, lost_zeros, misfits, parse_labels, raise_all, read_columns, read_groups,
+    read_samples, repeated_ids, sample_channels, tidy_samples, with_identity,
 )
 from .store import Store
+
+# %% ../../nbs/data/23_sources.ipynb #c-row-problems
+def _row_problems(ids:pd.Series) -> list[str]:
+    "What is wrong with the ids of a table: none at all, empty, or twice"
+    if not len(ids): return ["no samples in it; it has only a header"]
+    nameless = ids.isna() | (ids == '')
+    lines = few(ids.index[nameless] + 2, show=str)
+    empty = [f"rows without an id: {lines} (lines of the file); every sample needs a name"] if nameless.any() else []
+    return empty + repeated_ids(ids[~nameless])
 
 # %% ../../nbs/data/23_sources.ipynb #table-samples
 def table_samples(
@@ -39,26 +50,19 @@ def table_samples(
     is_test:bool=False, # the labels are placeholders: the rows are to be predicted
     channels:Sequence[str]=RGBY, # channels of the table
 ) -> pd.DataFrame: # a samples table; the channels are empty
-    "Read ids and labels; raises `DataError` for ids that occur twice and for labels that are not in the vocabulary"
+    "Read ids, labels and identity; raises `DataError` for ids that occur twice and labels not in the vocabulary"
     path = Path(path)
     df = read_columns(path, columns + ((cell_line,) if cell_line else ()))
 
     # What does not fit
-    problems = []
-    nameless = df.id == ''
-    if nameless.any():
-        lines = few(df.index[nameless] + 2, show=str)
-        problems.append(f"rows without an id: {lines} (lines of the file); every sample needs a name")
-    problems += repeated_ids(df.id)
-    labels, bad = (None, []) if is_test else parse_labels(df, columns[1], get_vocab(vocab))
-    problems += bad
-    if not len(df): problems.append("no samples in it; it has only a header")
-    raise_all(problems, path)
+    problems = _row_problems(df.id)
+    labels, bad = (None, []) if is_test else parse_labels(df, columns[1], get_vocab(vocab), path)
+    raise_all(problems + bad, path)
 
-    # What is known
-    out = df[['id']].join(hpa_identity(df.id))
+    # What is known: from the table, else from the ids
+    out = with_identity(df[['id', *(c for c in (*IDENTITY, 'group') if c in df)]])
     out = out.assign(labels=labels, source=source or path.name.split('.')[0], is_test=is_test)
-    if cell_line: out['cell_line'] = df[cell_line].replace('', np.nan)
+    if cell_line: out['cell_line'] = df[cell_line]
     return tidy_samples(out, channels)
 
 # %% ../../nbs/data/23_sources.ipynb #hpav18-samples
@@ -83,7 +87,7 @@ def hpav18_samples(
     df = table_samples(table, vocab, columns, cell_line=cell_line, source=source, channels=channels)
     files, strays = find_planes(folder, channels)
     problems = list(misfits(df.id, files, strays, missing, extra, folder))
-    foreign = df.id[df.antibody.isna()]
+    foreign = df.id[hpa_identity(df.id).antibody.isna()]
     if len(foreign):
         cure = "read them with kaggle_samples or csv_samples"
         problems.append(f"ids that are no <antibody>_<plate>_<well>_<field>: {few(foreign, show=str)}; {cure}")
@@ -225,6 +229,16 @@ def add_pixel_size(
     found = pd.Series(found, samples.index[ask], dtype=float)
     return samples.assign(pixel_size=samples.pixel_size.mask(ask, found))
 
+# %% ../../nbs/data/23_sources.ipynb #c-say-unread
+def _say_unread(path:Path, df:pd.DataFrame) -> None: # warns
+    "Warn of columns whose names are nearly those that are read"
+    near = dict(target='labels', label='labels', cellline='cell_line') | {o: o for o in COLUMNS}
+    lost = {c: near[c.lower()] for c in df if c.lower() in near and c not in COLUMNS}
+    lost = {c: o for c,o in lost.items() if o not in df}
+    if not lost: return
+    named = few((f'{c!r} (for {o!r})' for c,o in lost.items()), show=str)
+    warnings.warn(f"{path}: columns that are not read as they are called now: {named}; rename them", stacklevel=3)
+
 # %% ../../nbs/data/23_sources.ipynb #csv-samples
 def csv_samples(
     path:str|Path, # CSV with a column `id`, one per channel, and perhaps other columns of a samples table
@@ -233,26 +247,26 @@ def csv_samples(
     missing:str='error', # "allow": a channel may be empty
 ) -> pd.DataFrame: # a samples table
     "Read a table of references; raises `DataError` with all that does not fit"
+    check_ways(missing)
     path = Path(path)
     df = read_columns(path, ['id', *channels]).replace('', np.nan)
-    problems = repeated_ids(df.id)
-
-    # Pictures
+    problems = _row_problems(df.id)
+    _say_unread(path, df)    # Pictures
     gaps = [f'{c} of {id}' for c in channels for id in df.id[df[c].isna()]]
     if gaps and missing == 'error':
         cure = "add the references, or pass missing='allow'"
         problems.append(f"missing channels: {few(gaps, show=str)}; {cure}")
     for c in channels: df[c] = [_located(path, o) for o in df[c]]
-    gone = [o for c in channels for o in df[c] if o and not os.path.isfile(split_ref(o)[0])]
+    gone = [o for c in channels for o in df[c].dropna() if not os.path.isfile(split_ref(o)[0])]
     if gone: problems.append(f"files that are not there: {few(gone, show=str)}; paths are relative to the table")
 
     # What else is known
-    if 'labels' in df:
-        df['labels'], bad = parse_labels(df.assign(labels=df.labels.fillna('')), 'labels', get_vocab(vocab))
-        problems += bad
     for column,read in (('pixel_size', _number), ('is_test', _truth)):
         if column not in df: continue
         df[column], bad = read(df, column)
+        problems += bad
+    if 'labels' in df:
+        df['labels'], bad = parse_labels(df, 'labels', get_vocab(vocab), path, df.get('is_test'))
         problems += bad
     raise_all(problems, path)
     return add_pixel_size(tidy_samples(df.assign(source=df.get('source', path.stem)), channels))
@@ -260,7 +274,7 @@ def csv_samples(
 # %% ../../nbs/data/23_sources.ipynb #c-d7836104
 def _located(path:Path, ref:object) -> str|None:
     "A reference as a table gives it, found from elsewhere; None where there is none"
-    if ref != ref: return None                                          # NaN
+    if pd.isna(ref): return None
     return ref if os.path.isabs(ref) else str(path.parent/ref)
 
 def _number(df:pd.DataFrame, column:str) -> tuple[pd.Series, list[str]]:
@@ -388,6 +402,7 @@ def add_labels(
 ) -> pd.DataFrame: # the same rows, with labels
     "Labels by id; raises `DataError` for rows without pictures, pictures without a row, and ids that occur twice"
     id_column, column = label_columns(table)
+    samples = samples.assign(id=as_text(samples.id))
     df = read_columns(Path(table), (id_column, column)).replace('', np.nan).rename(columns=dict(CellLine='cell_line'))
     problems = _table_problems(samples, df)
 
@@ -395,27 +410,28 @@ def add_labels(
     test, bad = _truth(df, 'is_test') if 'is_test' in df else (pd.Series(False, df.index), [])
     problems += bad
     df['is_test'] = test.fillna(False).astype(bool)
-    df['labels'], bad = parse_labels(df.assign(**{column: df[column].fillna('')}), column, get_vocab(vocab))
+    df['labels'], bad = parse_labels(df, column, get_vocab(vocab), table, df.is_test)
     raise_all(problems + bad, table)
     df['labels'] = df.labels.where(~df.is_test, None)
 
     # In order of the samples
     known = [c for c in ('labels', 'is_test', *IDENTITY, 'group', 'source') if c in df]
-    rows = df.set_index('id').loc[samples.id, known]
-    out = samples.assign(**{c: rows[c].to_numpy() for c in known})
+    rows = df.set_index('id').loc[samples.id, known].set_axis(samples.index)
+    silent = {c: rows[c].fillna(samples[c]) for c in known if c in (*IDENTITY, 'source')}
+    out = samples.assign(**{c: silent.get(c, rows[c]) for c in known})
     if 'group' not in known: out = out.drop(columns='group')             # derived from what is known now
     return tidy_samples(out, sample_channels(samples))
 
 def _table_problems(samples:pd.DataFrame, df:pd.DataFrame) -> list[str]:
     "Between the rows of a table of labels and the pictures of a folder"
-    problems = repeated_ids(df.id)
-    lost = df.id[~df.id.isin(samples.id)]
+    problems = _row_problems(df.id) + lost_zeros(df.id, samples.id)
+    lost = df.id[df.id.notna() & ~df.id.isin(samples.id)]
     if len(lost):
         cure = "add the pictures, or take the rows out"
         problems.append(f"rows without pictures: {few(lost, show=str)}; {cure}")
     rowless = samples.id[~samples.id.isin(df.id)]
     if len(rowless):
-        cure = "add rows (an empty label means none of the classes), or take the pictures out"
+        cure = "add rows (with the label none or unknown, if need be), or take the pictures out"
         problems.append(f"pictures without a row: {few(rowless, show=str)}; {cure}")
     return problems
 
@@ -504,7 +520,9 @@ def add_groups(
     path:str|Path, # CSV Id,group
 ) -> pd.DataFrame: # the same rows with its groups; those of test rows that it leaves out are derived
     "Groups from a side table; raises `DataError` for ids that are no samples, and for training rows without a group"
+    samples = samples.assign(id=as_text(samples.id))
     given = read_groups(Path(path))
+    raise_all(lost_zeros(given.index, samples.id), path)
     strange = given.index[~given.index.isin(samples.id)]
     if len(strange):
         cure = "take them out, or give the groups of these pictures"

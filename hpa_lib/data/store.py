@@ -834,6 +834,14 @@ def batch(self:Store,
 # %% ../../nbs/data/22_store.ipynb #store-getitem
 @patch
 def __getitem__(self:Store, i):
+    # A mask with names is matched by them; one yes or no is none
+    if isinstance(i, (bool, np.bool_)): raise StoreError(f"store[{i}] is no row: give a number, or a mask of all rows")
+    if isinstance(i, pd.Series) and pd.api.types.is_bool_dtype(i.dtype):
+        own = pd.RangeIndex(len(self))
+        if len(i) != len(self) or not i.index.is_unique or not own.isin(i.index).all():
+            cure = "make the mask from store.samples"
+            raise StoreError(f"a mask of {len(i)} rows is not named as the {len(self)} of the store, 0, 1, ...: {cure}")
+        i = i.reindex(own).to_numpy(bool)
     rows = np.arange(len(self))[i]
     return self.batch(rows) if rows.ndim else self.batch([rows])[0]
 

@@ -13,12 +13,12 @@ from PIL import Image
 
 from hpa_lib.core import DataError
 from hpa_lib.data.duplicates import (
-    TWIN_RULES, Rule, add_twins, find_twins, hash_pictures, label_conflicts, match_score, near_pairs, perceptual_hash,
-    read_pairs, thumbnail, twin_table, unjudged,
+    TWIN_RULES, add_twins, find_twins, hash_pictures, inherit_antibodies, label_conflicts, match_score,
+    near_pairs, perceptual_hash, read_pairs, thumbnail, twin_table, unjudged,
 )
 from hpa_lib.data.folds import grouped_folds, leak_report
 from hpa_lib.data.images import read_plane
-from hpa_lib.data.samples import RGBY, kaggle_samples, read_samples, tidy_samples
+from hpa_lib.data.samples import RGBY, kaggle_samples, read_samples, tidy_samples, twin_ties
 from hpa_lib.synth.atlas import make_atlas, read_truth
 
 FEW = settings(max_examples=60, deadline=None)
@@ -94,6 +94,24 @@ def test_twins_share_a_group_and_no_row_goes(n, ends, old):
     assert (samples.assign(after=done.group).groupby("group").after.nunique() == 1).all()
     pd.testing.assert_frame_equal(add_twins(samples, pairs[::-1].rename(columns=dict(id_a="id_b", id_b="id_a"))), done)
     pd.testing.assert_frame_equal(add_twins(done, pairs), done)
+
+
+@FEW
+@given(st.lists(st.none() | st.integers(0, 9), min_size=2, max_size=10), st.data())
+def test_antibodies_pass_to_all_that_are_tied(partners, data):
+    "A sample that names its original is tied as if both shared a name"
+    n = len(partners)
+    ids = [f"s{i}" for i in range(n)]
+    antibodies = data.draw(st.lists(st.sampled_from([7, 8, None]), min_size=n, max_size=n))
+    twin = [None if o is None else ids[o % n] for o in partners]
+    named = tidy_samples(pd.DataFrame(dict(id=ids, antibody=antibodies, twin=twin)))
+    shared = tidy_samples(named.assign(twin=twin_ties(named)))
+    a, b = inherit_antibodies(named), inherit_antibodies(shared)
+    assert a.antibody.fillna("-").tolist() == b.antibody.fillna("-").tolist() and a.inherited.equals(b.inherited)
+    assert len(twin_table(named)) == len(twin_table(shared))
+    for _, party in b.groupby("twin"):
+        said = set(named.antibody[party.index].dropna())
+        assert len(said) != 1 or set(party.antibody) == said
 
 
 LETTERS = st.characters(exclude_categories=("C", "Z")) | st.sampled_from(', "\'#;')

@@ -19,7 +19,7 @@ from hpa_lib.data.folds import (
     save_folds,
 )
 from hpa_lib.data.labels import HPA28
-from hpa_lib.data.samples import hpa_identity, tidy_samples
+from hpa_lib.data.samples import hpa_identity, tidy_samples, twin_ties
 from hpa_lib.data.shared_folds import closed_folds, leave_out, purge
 from hpa_lib.learn.sampling import SAMPLING_RULES, sampling_weights
 
@@ -111,6 +111,46 @@ def test_grouped_folds(samples, n, seed, only):
     assert sorted(folds.fold[free].unique()) == list(range(n))
     report = leak_report(samples, folds)
     assert report.leaked[[o for o in ("group", "antibody", "twin") if o in report.index]].sum() == 0
+
+
+@few
+@given(tables(), st.integers(2, 4))
+def test_folds_by_twin(samples, n):
+    "Twins stay together, also through rows that need no fold; who has none is held out too, and counted as itself"
+    folds = made(lambda t: grouped_folds(t, NAMES, n, by="twin"), samples)
+    rows = labelled(samples)
+    assert folds.id.tolist() == rows.id.tolist() and sorted(folds.fold.unique()) == list(range(n))
+    fold = folds.set_index("id").fold
+    ties = twin_ties(samples)[rows.index]
+    assert (fold[rows.id].groupby(ties.to_numpy()).nunique() == 1).all()
+    assert not len(cut_groups(samples, folds, by="twin"))
+    assert leak_report(samples, folds, ["twin"]).get("leaked", pd.Series(0)).sum() == 0
+    party = rows.id.groupby(ties.fillna(rows.id)).transform("min")
+    assert grouped_folds(rows.assign(group=party), NAMES, n).equals(folds.drop(columns="unit"))
+
+
+def test_folds_do_not_wrap_round():
+    samples = pd.DataFrame(dict(id=range(400), labels=[["Nucleoli"]] * 400, group=[i // 2 for i in range(400)]))
+    fold = grouped_folds(samples, n=127).fold
+    assert (fold.min(), fold.max(), fold.nunique()) == (0, 126, 127)
+    with pytest.raises(DataError, match="200 folds: folds are numbered 0 to 126"):
+        grouped_folds(samples, n=200)
+    with pytest.raises(DataError, match="group has 200 values"):
+        leave_out(samples, "group")
+
+
+def test_ids_of_folds_are_text(tmp_path):
+    "Folds whose ids are numbers, in a table or in a file, fit samples whose ids are text; lost zeros are named"
+    samples = tidy_samples(pd.DataFrame(dict(id=["7", "8", "9"], labels=[["Nucleoli"]] * 3)))
+    numbers = pd.DataFrame(dict(id=[9., 8., 7.], fold=[0, 1, 1]))
+    assert fold_rows(samples, numbers, 0)[1].tolist() == [2]
+    for name in ("folds.parquet", "folds.csv"):
+        path = tmp_path / name
+        ints = numbers.astype(dict(id=int))
+        ints.to_parquet(path) if name.endswith("parquet") else ints.to_csv(path, index=False)
+        assert read_folds(path, samples, extra="drop").to_dict("list") == dict(id=["7", "8", "9"], fold=[1, 1, 0])
+    with pytest.raises(DataError, match="7 for 007, 8 for 008, 9 for 009"):
+        fold_rows(samples.assign(id=["007", "008", "009"]), numbers[::-1], 0)
 
 
 @few

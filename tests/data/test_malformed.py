@@ -143,6 +143,10 @@ NO_XML = "<OME xmlns='x'><Pixels</OME>"
 SOURCES = {
     "no folder": (lambda d: kaggle_samples(d / "x"), "no such"),
     "no table": (lambda d: kaggle_samples(put(d, {"train/a_red.png": A})), "train.csv: no such file"),
+    "commas at the ends": (lambda d: labels(d, "Id,Target\na,0,\nb,5 7,\n"), "more cells than the header"),
+    "two columns of ids": (lambda d: labels(d, "Id,Target,id\na,0,b\n"), "has the columns 'id' and 'Id'"),
+    "no id in a table of references": (lambda d: references(d, "id,red\n,a.png\n", {"a.png": A}), "without an id: 2"),
+    "a table of references without rows": (lambda d: references(d, "id,red\n"), "no samples in it"),
     "empty table": (
         lambda d: kaggle_samples(put(d, {"train.csv": "", "train/a_red.png": A})),
         "train.csv: not readable",

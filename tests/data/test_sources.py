@@ -11,7 +11,7 @@ from hpa_lib.data.duplicates import add_twins, inherit_antibodies, label_conflic
 from hpa_lib.data.images import pixel_size, read_plane, read_sample
 from hpa_lib.data.labels import HPA28
 from hpa_lib.data.samples import RGBY, folder_samples, join_samples, kaggle_samples
-from hpa_lib.data.sources import hpav18_samples, pattern_samples, table_samples
+from hpa_lib.data.sources import csv_samples, hpav18_samples, pattern_samples, table_samples
 from hpa_lib.data.store import pack
 
 KAGGLE_COUNTS = [
@@ -108,6 +108,26 @@ def test_jpegs_of_the_public_atlas(real, tmp_path):
 def test_one_channel_pictures_are_refused_by_name(real):
     with pytest.raises(DataError, match="missing channels: .*one_channel/00822d20-bbc1-11e8-b2bb-ac1f6b6435d0_red"):
         folder_samples(real / "formats/one_channel")
+
+
+def test_an_empty_reference_is_no_file(tmp_path):
+    Image.fromarray(np.zeros((8, 8), np.uint8)).save(tmp_path / "a.png")
+    (tmp_path / "t.csv").write_text("id,red,green,antibody\na,a.png,,7.0\nb,a.png,a.png,\nc,,a.png,7\n")
+    s = csv_samples(tmp_path / "t.csv", channels=["red", "green"], missing="allow")
+    assert s[["red", "green"]].isna().to_numpy().tolist() == [[False, True], [False, False], [True, False]]
+    assert s.group.tolist() == ["7", "b", "7"]
+    with pytest.raises(DataError, match="missing channels: red of c, green of a"):
+        csv_samples(tmp_path / "t.csv", channels=["red", "green"])
+
+
+def test_labels_in_a_column_of_that_name_stay(tmp_path):
+    folder = tmp_path / "train"
+    folder.mkdir()
+    Image.fromarray(np.zeros((8, 8), np.uint8)).save(folder / "a_red.png")
+    (tmp_path / "train.csv").write_text("id,labels\na,0 25\n")
+    s = kaggle_samples(tmp_path, channels=["red"], columns=("id", "labels"))
+    assert s.labels.tolist() == [["Nucleoplasm", "Cytosol"]]
+    assert kaggle_samples(tmp_path, vocab=None, channels=["red"], columns=("id", "labels")).labels.tolist() == [None]
 
 
 def test_kaggle_fields(real):
