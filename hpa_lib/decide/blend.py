@@ -513,8 +513,11 @@ def _group_by_id(twins:pd.DataFrame|pd.Series) -> pd.Series:
 def _as_text(values) -> pd.Series:
     "Ids or twins as a samples table has them: text, or missing"
     values = pd.Series(values, dtype=object)
-    is_text = pd.api.types.infer_dtype(values, skipna=True) in ('string', 'empty')
-    return values if is_text else tidy_samples(pd.DataFrame(dict(id=values))).id.astype(object)
+    if pd.api.types.infer_dtype(values, skipna=True) in ('string', 'empty'): return values
+
+    # A column of numbers with gaps is one of floats
+    whole = [int(o) if isinstance(o, float) and o.is_integer() else o for o in values]
+    return tidy_samples(pd.DataFrame(dict(id=pd.Series(whole, dtype=object)))).id.astype(object)
 
 # %% ../../nbs/decide/64_blend.ipynb #twin-groups
 def twin_groups(
@@ -523,7 +526,7 @@ def twin_groups(
 ) -> pd.Series: # id -> twin group, of those with a twin among `ids`, in their order
     "Who has a twin here, named originals too; raises `DecisionError` for an id without a line in `twins`"
     known = _group_by_id(twins)
-    rows = pd.DataFrame(dict(id=_as_text(known.index), twin=_as_text(known.to_numpy())))
+    rows = pd.DataFrame(dict(id=_as_text(known.index), twin=_as_text(known.array)))
     ids = pd.Index(ids)
     asked = pd.Index(_as_text(ids))
 
