@@ -19,6 +19,7 @@ from matplotlib.figure import Figure
 
 from ..core import write_text
 from ..data.images import composite
+from ..data.probs import check_hot, check_probs, match
 from ..data.store import Store
 from ..decide.thresholds import NestedScore, threshold_curve
 
@@ -59,41 +60,52 @@ def plot_classes(
 # %% ../../nbs/see/82_report.ipynb #plot-curves
 def plot_curves(
     probs:pd.DataFrame, # id x class
-    targs:np.ndarray, # N x C, 0 or 1
-    thresholds:Mapping[str, float], # the chosen one of each class
+    targs:pd.DataFrame, # id x class, 0 or 1; matched by id and class
+    thresholds:Mapping[str, float], # the chosen one of each class, by name
     ncols:int=7, # panels a row
 ) -> Figure: # a small panel a class that has positives
     "F1 against the threshold, class by class, with the chosen threshold"
-    cols = [j for j in range(len(probs.columns)) if targs[:, j].any()]
+    probs, targs = match(probs=probs, targs=targs)
+    p = check_probs(probs)
+    y = check_hot(targs, p.shape)
+    cols = np.flatnonzero(y.any(0)).tolist()
     nrows = -(-len(cols)//ncols)
     fig, axs = plt.subplots(nrows, ncols, figsize=(1.65*ncols, 1.35*nrows), sharex=True, sharey=True, squeeze=False)
+
+    # A panel a class
     for ax,j in zip(axs.flat, cols):
         name = probs.columns[j]
-        curve = threshold_curve(probs[name].to_numpy(), targs[:, j])
+        curve = threshold_curve(p[:, j], y[:, j])
         ax.step(curve.threshold.clip(lower=0), curve.f1, where='pre', lw=1)
         ax.axvline(max(thresholds[name], 0), color='C1', lw=1)
-        ax.set_title(f'{name} ({targs[:, j].sum()})', fontsize=6)
+        ax.set_title(f'{name} ({y[:, j].sum()})', fontsize=6)
     for ax in list(axs.flat)[len(cols):]: ax.axis('off')
+
+    # Axes
     axs[0, 0].set(xlim=(0, 1), ylim=(0, 1))
-    fig.supxlabel('threshold', fontsize=8); fig.supylabel('F1', fontsize=8); fig.tight_layout()
+    fig.supxlabel('threshold', fontsize=8)
+    fig.supylabel('F1', fontsize=8)
+    fig.tight_layout()
     return fig
 
 # %% ../../nbs/see/82_report.ipynb #sample-losses
 def sample_losses(
     probs:pd.DataFrame, # id x class
-    targs:np.ndarray, # N x C, 0 or 1
+    targs:pd.DataFrame, # id x class, 0 or 1; matched by id and class
 ) -> pd.Series: # by id, highest first
     "Binary cross-entropy of each sample, summed over classes: how surprised one should be by its labels"
-    p = np.clip(probs.to_numpy(dtype=float), 1e-6, 1-1e-6)
-    loss = -(np.log(p)*targs + np.log(1-p)*(1-np.asarray(targs, dtype=float))).sum(1)
+    probs, targs = match(probs=probs, targs=targs)
+    p = np.clip(check_probs(probs), 1e-6, 1-1e-6)
+    y = check_hot(targs, p.shape).astype(float)
+    loss = -(np.log(p)*y + np.log(1-p)*(1-y)).sum(1)
     return pd.Series(loss, index=probs.index, name='loss').sort_values(ascending=False)
 
 # %% ../../nbs/see/82_report.ipynb #plot-samples
 def plot_samples(
     store:Store, # with the pictures
     ids:Sequence[str], # which samples
-    truth:Mapping[str, list], # id -> labels
-    guess:Mapping[str, list], # id -> decided labels
+    truth:Mapping[str, list], # id -> labels, in any order
+    guess:Mapping[str, list], # id -> decided labels, in any order
     ncols:int=6, # pictures a row
 ) -> Figure: # composites; above: id, labels; below: the decision, green where it is right
     "Pictures with their labels and what was decided"
@@ -105,7 +117,8 @@ def plot_samples(
     for ax,o in zip(axs.flat, ids):
         ax.imshow(composite(store[rows[o]], store.channels))
         ax.set_title(f"{o}\n{names(truth[o])}", fontsize=6, pad=2)
-        ax.text(.5, -.02, names(guess[o]), fontsize=6, transform=ax.transAxes, ha='center', va='top', color='green' if list(truth[o]) == list(guess[o]) else 'firebrick')
+        colour = 'green' if set(truth[o]) == set(guess[o]) else 'firebrick'
+        ax.text(.5, -.02, names(guess[o]), fontsize=6, transform=ax.transAxes, ha='center', va='top', color=colour)
     return fig
 
 # %% ../../nbs/see/82_report.ipynb #picture
