@@ -210,7 +210,8 @@ def target_table(
 # %% ../../nbs/decide/64_blend.ipynb #log-loss
 def log_loss(
     targs:np.ndarray|pd.DataFrame, # N x C, 0 or 1
-    probs:np.ndarray|pd.DataFrame, # N x C, in [0, 1]; moved to 1e-7 from 0 and 1; matched by id and class, arrays by place
+    # N x C, in [0, 1]; moved to 1e-7 from 0 and 1; matched by id and class, arrays by place
+    probs:np.ndarray|pd.DataFrame,
 ) -> float: # nats, mean over samples and classes; 0 is best
     "Binary cross-entropy"
     targs, probs = match(targs=targs, probs=probs)

@@ -201,7 +201,8 @@ def _match_labels(ids:pd.Series, have:pd.Series, where:str) -> None:
     missing = ids[~ids.isin(have)]
     extra = have[~have.isin(ids)]
     if len(missing): raise DecisionError(f"{where}: id {few(missing)} is not among the labels: decide it too")
-    if len(extra): raise DecisionError(f"{where}: labels of id {few(extra)}, which is not among the ids: leave them out")
+    if len(extra):
+        raise DecisionError(f"{where}: labels of id {few(extra)}, which is not among the ids: leave them out")
 
 # %% ../../nbs/decide/66_submit.ipynb #write-submission
 def write_submission(

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 from hpa_lib.core import DecisionError
 from hpa_lib.data.folds import grouped_folds
-from hpa_lib.data.labels import HPA28, Z2G10
+from hpa_lib.data.labels import HPA28, Z2G10, Vocab
 from hpa_lib.data.probs import align_tables, class_table, read_probs, read_table, reduce_views
 from hpa_lib.data.samples import derive_groups
 from hpa_lib.data.scores import macro_f1, mean_ap
@@ -21,6 +21,7 @@ from hpa_lib.decide.blend import (
     Blend, average_twins, blend, blend_fitter, hill_climb, log_loss, nested_blend, overwrite, paired_f1,
     simplex_weights, stack, twin_groups,
 )
+from hpa_lib.decide.decision import fit_decision
 from hpa_lib.decide.submit import check_submission, compare_submissions, labels_a_row, read_submission, write_submission
 from hpa_lib.decide.thresholds import bootstrap_f1, fit_thresholds, nested_score
 
@@ -406,6 +407,43 @@ def test_twins():
         average_twins(table, pd.concat([group, group]))
     with pytest.raises(DecisionError, match="needs id and twin"):
         average_twins(table, pd.DataFrame({"id": list("wxyz")}))
+
+
+@pytest.mark.parametrize("how", ["mean", "rank", "simplex", "hill_climb", "stack", "max"])
+def test_a_decision_knows_a_sample_by_itself(case, how):
+    "The labels of a sample are the same alone, in a part and among all; of tables in any order"
+    tables, y, folds = case
+    labels = pd.Series(Vocab(list(y)).decode(y.to_numpy()), y.index)
+    samples = pd.DataFrame(dict(id=y.index, labels=labels.to_numpy(), group=y.index))
+    decision, score = fit_decision({k: t.assign(fold=folds) for k, t in tables.items()}, samples, blend=how, draws=9)
+    whole = decision.decide(tables)
+    assert decision.scores["in_sample"] == macro_f1(y, decision.hard(tables))
+    for part in (["s7"], ["s100", "s3", "s55"]):
+        other = {k: tables[k].loc[part, ["c", "a", "d", "b"]] for k in ["two", "three", "one"]}
+        assert decision.decide(other).to_dict() == whole[part].to_dict()
+
+
+@pytest.mark.parametrize("change, said", [
+    (lambda s: s.assign(labels=[Vocab("abcd").text(o) for o in s.labels]), "the labels of sample 's[0-9]+' are codes"),
+    (lambda s: s.assign(labels=[[int(k) for k in Vocab("abcd").text(o).split()] for o in s.labels]), "are codes"),
+    (lambda s: pd.concat([s, s[5:6]]), "id 's5' occurs more than once in the samples table"),
+    (lambda s: s[s.id != "s5"], "id 's5' has no labels"),
+    (lambda s: s.drop(columns="labels"), "no `labels` among the columns"),
+])
+def test_samples_of_a_decision_are_named(case, change, said):
+    tables, y, folds = case
+    samples = pd.DataFrame(dict(id=y.index, labels=Vocab(list(y)).decode(y.to_numpy()), group=y.index))
+    with pytest.raises(DecisionError, match=said):
+        fit_decision(tables["one"].assign(fold=folds), change(samples), draws=9)
+
+
+def test_a_missing_group_is_no_group_of_all(case):
+    tables, y, folds = case
+    samples = pd.DataFrame(dict(id=y.index, labels=Vocab(list(y)).decode(y.to_numpy()), group=y.index))
+    table = tables["one"].assign(fold=folds)
+    right = fit_decision(table, samples, draws=50)[0]
+    for gap in (samples.assign(group=None), samples.assign(group=samples.group.where(samples.id != "s5")), samples.set_index("id")):
+        assert fit_decision(table, gap, draws=50)[0] == right
 
 
 GROUPS = st.lists(st.tuples(st.sampled_from("abcdefgh"), st.one_of(st.none(), st.sampled_from("abcdefghtu"))), min_size=1, max_size=8, unique_by=lambda o: o[0])
