@@ -30,7 +30,8 @@ class TrainingCallback(Callback):
     "Base: hears nothing outside of `fit`; `kept` names what it remembers from epoch to epoch"
     kept = ()
     def __call__(self, event_name):
-        if getattr(self.learn, 'fitting', False) and not hasattr(self.learn, 'lr_finder'): super().__call__(event_name)
+        searching = hasattr(self.learn, 'lr_finder')
+        if getattr(self.learn, 'fitting', False) and not searching: super().__call__(event_name)
     def remember(self) -> dict: return {o: getattr(self, o) for o in self.kept}
     def recall(self, facts:dict):
         for k,v in facts.items(): setattr(self, k, v)
@@ -38,23 +39,28 @@ class TrainingCallback(Callback):
 # %% ../../nbs/learn/51_callbacks.ipynb #watch
 class Watch(TrainingCallback):
     "Base: looks at one column of the table of epochs; children say `after_epoch`"
-    order, kept = 61, ('best',)
+    order = 61
+    kept = ('best',)
     def __init__(self,
         monitor:str='valid_focal', # column of the table of epochs
         small:bool|None=None, # small is good; None: if the column is a loss (its name says loss or focal)
     ):
-        self.monitor,self.best = monitor,None
+        self.monitor = monitor
         self.small = any(o in monitor for o in ('loss', 'focal')) if small is None else small
-    def before_fit(self):
-        self.best, names = None, list(self.recorder.metric_names[1:])
-        one_of(self.monitor, names, 'column')
+        self.best = None
     @property
-    def value(self): return float(self.recorder.values[-1][list(self.recorder.metric_names[1:]).index(self.monitor)])
+    def columns(self): return list(self.recorder.metric_names[1:])
+    @property
+    def value(self): return float(self.recorder.values[-1][self.columns.index(self.monitor)])
+    def before_fit(self):
+        self.best = None
+        one_of(self.monitor, self.columns, 'column')
     def better(self, a, b): return b is None or (a < b if self.small else a > b)
     def improved(self):
         "Whether the last epoch is the best so far; remembers it"
-        if self.better(self.value, self.best) and self.value == self.value: self.best = self.value; return True
-        return False
+        if math.isnan(self.value) or not self.better(self.value, self.best): return False
+        self.best = self.value
+        return True
 
 # %% ../../nbs/learn/51_callbacks.ipynb #clear-partial
 def clear_partial(
@@ -75,30 +81,36 @@ def epoch_name(
 def _check_start(model, file:str|Path) -> None:
     "Raise `HPAError` for a file that is not of this very network"
     state, recipe = read_state(file)
-    theirs, ours = read_about(file).get('classes'), model.about.get('classes')
-    shapes = [{k: v.shape for k,v in o.items()} for o in (state, model.state_dict())]
-    if not recipe or shapes[0] != shapes[1] or (theirs and ours and theirs != ours):
-        raise HPAError(f"KeepBest: {file} is not of this network: start with weights of the same architecture, head and classes, or leave `start` out")
+    theirs, ours = ({k: v.shape for k,v in o.items()} for o in (state, model.state_dict()))
+    # Classes, where both are known
+    answered, asked = read_about(file).get('classes'), model.about.get('classes')
+    other_classes = answered and asked and answered != asked
+    if not recipe or theirs != ours or other_classes:
+        cure = "start with weights of the same architecture, head and classes, or leave `start` out"
+        raise HPAError(f"KeepBest: {file} is not of this network: {cure}")
 
 # %% ../../nbs/learn/51_callbacks.ipynb #keepbest
 class KeepBest(Watch):
     "Keep the weights of the k best epochs as safetensors; load the best of them when training ends"
-    order, kept = 62, ('epochs',)
+    order = 62
+    kept = ('epochs',)
     def __init__(self,
         monitor:str='valid_focal', # column of the table of epochs
         k:int=1, # how many epochs to keep
         small:bool|None=None, # small is good; None: if the column is a loss
         folder:str='checkpoints', # under `learn.path`; files are called epoch_007.safetensors
-        start:tuple[float, str|Path]|None=None, # value in that column and file of the weights that training begins with: a candidate, as epoch -1
+        start:tuple[float, str|Path]|None=None, # value and file of the weights training begins with: epoch -1
     ):
         super().__init__(monitor, small)
-        self.k,self.folder,self.epochs,self.start = k,folder,[],start
+        self.k,self.folder,self.start = k,folder,start
+        self.epochs = []                                                    # value and epoch, best first
         if start is not None and not math.isfinite(start[0]):
-            raise HPAError(f"KeepBest: the start {start[1]} has the value {start[0]}: give its {monitor}, a number, or leave `start` out")
+            cure = f"give its {monitor}, a number, or leave `start` out"
+            raise HPAError(f"KeepBest: the start {start[1]} has the value {start[0]}: {cure}")
     def file(self, epoch): return Path(self.learn.path)/self.folder/epoch_name(epoch)
     def before_fit(self):
         super().before_fit()
-        self.epochs = []                                                    # value and epoch, best first
+        self.epochs = []
         self.file(0).parent.mkdir(parents=True, exist_ok=True)
         clear_partial(self.file(0).with_name('epoch_*.safetensors'))
         if self.start is not None: self.admit(*self.start)
@@ -108,17 +120,20 @@ class KeepBest(Watch):
         with writing(self.file(-1)) as part: shutil.copyfile(file, part)
         self.epochs = [(float(value), -1)]
     def after_epoch(self):
-        if self.value != self.value: return                                 # not a number
-        ranked = sorted([*self.epochs, (self.value, self.epoch)], key=lambda o: (o[0] if self.small else -o[0], o[1]))
-        self.epochs = ranked[:self.k]
+        if math.isnan(self.value): return
+        # The best k; of equal ones the earlier
+        def rank(o): return (o[0] if self.small else -o[0], o[1])
+        self.epochs = sorted([*self.epochs, (self.value, self.epoch)], key=rank)[:self.k]
         if self.epoch in [e for _,e in self.epochs]: save_model(self.learn.model, self.file(self.epoch))
     def before_epoch(self):
         "Remove what is no longer among the best; only now, when the epoch before is surely complete"
+        best = [self.file(e) for _,e in self.epochs]
         for o in self.file(0).parent.glob('epoch_*.safetensors'):
-            if o not in [self.file(e) for _,e in self.epochs]: o.unlink()
+            if o not in best: o.unlink()
     def restore(self):
         "Put the best epoch's weights into the network"
-        self.learn.model.load_state_dict(load_model(self.file(self.epochs[0][1])).state_dict())
+        _, epoch = self.epochs[0]
+        self.learn.model.load_state_dict(load_model(self.file(epoch)).state_dict())
     def after_fit(self):
         self.before_epoch()
         if self.epochs: self.restore()
@@ -126,18 +141,21 @@ class KeepBest(Watch):
 # %% ../../nbs/learn/51_callbacks.ipynb #history
 class History(TrainingCallback):
     "Write the table of epochs, with the last learning rate of each, to `history.csv` after every epoch"
-    order, kept = 63, ('rows',)
+    order = 63
+    kept = ('rows',)
     def __init__(self,
         fname:str='history.csv', # file under `learn.path`
-    ): self.fname,self.rows = fname,[]
+    ):
+        self.fname = fname
+        self.rows = []
     @property
     def file(self): return Path(self.learn.path)/self.fname
     def before_fit(self):
         self.rows = []
         clear_partial(self.file)
     def after_epoch(self):
-        names, row = list(self.recorder.metric_names), list(self.recorder.log)
-        self.rows.append(dict(zip(names[:-1], row[:-1])) | dict(lr=self.opt.hypers[-1]['lr']) | dict(time=row[-1]))
+        row = dict(zip(self.recorder.metric_names[:-1], self.recorder.log[:-1]))
+        self.rows.append(row | dict(lr=self.opt.hypers[-1]['lr'], time=self.recorder.log[-1]))
         with writing(self.file) as part: pd.DataFrame(self.rows).to_csv(part, index=False)
 
 # %% ../../nbs/learn/51_callbacks.ipynb #label-texts
@@ -145,7 +163,9 @@ def label_texts(
     ds:StoreData, # rows of a store with their targets
 ) -> dict[str, str]: # id -> codes, such as "0 25"
     "The true labels of samples as text"
-    return {i: ds.classes.text(o) for i,o in zip(ds.store.samples.id.to_numpy()[ds.rows], ds.classes.decode(ds.targs.numpy() > .5))}
+    ids = ds.store.samples.id.to_numpy()[ds.rows]
+    labels = ds.classes.decode(ds.targs.numpy() > .5)
+    return {i: ds.classes.text(o) for i,o in zip(ids, labels)}
 
 # %% ../../nbs/learn/51_callbacks.ipynb #samplelog
 class SampleLog(TrainingCallback):
@@ -153,30 +173,38 @@ class SampleLog(TrainingCallback):
     order = 51
     def __init__(self,
         folder:str='logs', # under `learn.path`
-    ): self.folder,self.parts = folder,[]
+    ):
+        self.folder = folder
+        self.parts = []                                                     # per batch, what `after_pred` saw
+    def file(self, name): return Path(self.learn.path)/self.folder/f'epoch_{name}.parquet'
     def before_fit(self):
-        if not hasattr(self.dls.train, 'ids'): raise TypeError("SampleLog needs DataLoaders that know their samples' ids: use hpa_lib.learn.loaders.store_dls")
-        (Path(self.learn.path)/self.folder).mkdir(parents=True, exist_ok=True)
-        clear_partial(Path(self.learn.path)/self.folder/'epoch_*.parquet')
-        self.texts = {k: v for ds in (self.dls.train_ds, self.dls.valid_ds) for k,v in label_texts(ds).items()}
+        if not hasattr(self.dls.train, 'ids'):
+            cure = "use hpa_lib.learn.loaders.store_dls"
+            raise TypeError(f"SampleLog needs DataLoaders that know their samples' ids: {cure}")
+        self.file('*').parent.mkdir(parents=True, exist_ok=True)
+        clear_partial(self.file('*'))
+        self.texts = label_texts(self.dls.train_ds) | label_texts(self.dls.valid_ds)
     def before_train(self):
-        if not self.epoch:                                                  # a new training: no logs of an older one
-            for o in (Path(self.learn.path)/self.folder).glob('epoch_*.parquet'): o.unlink()
         self.parts = []
+        if self.epoch: return
+        for o in self.file('*').parent.glob(self.file('*').name): o.unlink()   # a new training: no logs of an older one
     def before_validate(self): self.parts = []
     def after_pred(self):
-        z, y = self.pred.detach().as_subclass(Tensor).float(), self.dl.dataset.targs[list(self.dl.idxs)].to(self.pred.device)
-        terms = {k: o.per_sample(z, y) for k,o in loss_terms(self.learn.loss_func).items()}
-        if len(terms) > 1: terms['loss'] = self.learn.loss_func.per_sample(z, y)
-        self.parts.append((self.dl.ids, torch.stack(list(terms.values()), 1).cpu(), z.sigmoid().cpu(), list(terms)))
+        logits = self.pred.detach().as_subclass(Tensor).float()
+        targs = self.dl.dataset.targs[list(self.dl.idxs)].to(self.pred.device)
+        # A column for each part of the loss, and for their sum
+        loss = self.learn.loss_func
+        terms = {k: o.per_sample(logits, targs) for k,o in loss_terms(loss).items()}
+        if len(terms) > 1: terms['loss'] = loss.per_sample(logits, targs)
+        losses = torch.stack(list(terms.values()), 1).cpu()
+        self.parts.append((self.dl.ids, losses, logits.sigmoid().cpu(), list(terms)))
     def write(self, name):
         ids, losses, probs, terms = zip(*self.parts)
-        ds, names = self.dl.dataset, list(terms[0])
         table = pd.DataFrame(dict(id=np.concatenate(ids)))
         table['labels'] = table.id.map(self.texts)
-        table[names] = torch.cat(losses).numpy()
-        table = table.join(pd.DataFrame(torch.cat(probs).numpy(), columns=list(ds.vocab)))
-        with writing(Path(self.learn.path)/self.folder/f'epoch_{self.epoch:03d}_{name}.parquet') as part: table.to_parquet(part)
+        table[terms[0]] = torch.cat(losses).numpy()
+        table = table.join(pd.DataFrame(torch.cat(probs).numpy(), columns=list(self.dl.dataset.vocab)))
+        with writing(self.file(f'{self.epoch:03d}_{name}')) as part: table.to_parquet(part)
     def after_train(self): self.write('train')
     def after_validate(self): self.write('valid')
 
@@ -190,12 +218,15 @@ class Averaging(TrainingCallback):
         start:int=0, # first epoch whose steps count
     ):
         if how not in ('ema', 'swa'): raise HPAError(f"weights are averaged by 'ema' or 'swa', not by {how!r}")
-        self.how,self.decay,self.start,self.average,self.raw = how,decay,start,None,None
+        self.how,self.decay,self.start = how,decay,start
+        self.average = self.raw = None
     def before_fit(self):
-        self.raw, rule = None, get_ema_avg_fn(self.decay) if self.how == 'ema' else get_swa_avg_fn()
+        self.raw = None
+        rule = get_ema_avg_fn(self.decay) if self.how == 'ema' else get_swa_avg_fn()
         self.average = AveragedModel(self.learn.model, avg_fn=rule, use_buffers=True)
     def before_train(self):
-        if self.raw: self.learn.model.load_state_dict(self.raw); self.raw = None
+        if self.raw: self.learn.model.load_state_dict(self.raw)
+        self.raw = None
     def after_step(self):
         if self.epoch >= self.start: self.average.update_parameters(self.learn.model)
     def before_validate(self):
@@ -207,23 +238,30 @@ class Averaging(TrainingCallback):
         self.raw = None
         self.average.n_averaged.zero_()
     def remember(self): return dict(average=self.average.state_dict(), raw=self.raw)
-    def recall(self, facts): self.average.load_state_dict(facts['average']); self.raw = facts['raw']
+    def recall(self, facts):
+        self.average.load_state_dict(facts['average'])
+        self.raw = facts['raw']
 
 # %% ../../nbs/learn/51_callbacks.ipynb #patience
 class Patience(Watch):
     "Base: calls `give_up` after `patience` epochs without a better value"
-    kept = 'best', 'wait'
+    kept = ('best', 'wait')
     def __init__(self,
         monitor:str='valid_focal', # column of the table of epochs
         patience:int=5, # epochs
         small:bool|None=None, # small is good; None: if the column is a loss
     ):
         super().__init__(monitor, small)
-        self.patience,self.wait = patience,0
-    def before_fit(self): super().before_fit(); self.wait = 0
+        self.patience = patience
+        self.wait = 0
+    def before_fit(self):
+        super().before_fit()
+        self.wait = 0
     def after_epoch(self):
         self.wait = 0 if self.improved() else self.wait + 1
-        if self.wait >= self.patience: self.wait = 0; self.give_up()
+        if self.wait < self.patience: return
+        self.wait = 0
+        self.give_up()
 
 # %% ../../nbs/learn/51_callbacks.ipynb #earlystop
 class EarlyStop(Patience):
@@ -246,8 +284,11 @@ class Plateau(Patience):
         self.factor,self.restart = factor,restart
     def before_fit(self):
         super().before_fit()
-        if not hasattr(self.learn, 'rate'): raise RuntimeError("Plateau scales a schedule: train with learn.fit_schedule(..., schedule='constant')")
-        if self.restart and not hasattr(self.learn, 'keep_best'): raise RuntimeError("Plateau(restart=True) goes back to the best epoch: add KeepBest()")
+        if not hasattr(self.learn, 'rate'):
+            cure = "train with learn.fit_schedule(..., schedule='constant')"
+            raise RuntimeError(f"Plateau scales a schedule: {cure}")
+        if self.restart and not hasattr(self.learn, 'keep_best'):
+            raise RuntimeError("Plateau(restart=True) goes back to the best epoch: add KeepBest()")
     def give_up(self):
         self.learn.lr_scale *= self.factor
         if self.restart: restart_best(self.learn)
@@ -277,7 +318,7 @@ class Accumulate(TrainingCallback):
         n:int=2, # batches a step
     ): self.n = n
     @property
-    def size(self): return min(self.n, self.n_iter - self.iter//self.n*self.n)          # batches of the step under way
+    def size(self): return min(self.n, self.n_iter - self.iter//self.n*self.n)      # batches of the step under way
     def after_loss(self):
         if self.training: self.learn.loss_grad = self.learn.loss_grad/self.size
     def before_step(self):

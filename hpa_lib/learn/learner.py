@@ -9,6 +9,7 @@ __all__ = ['NonFiniteLoss', 'StopOnNaN', 'use_precision', 'start_at_prior', 'rng
 # %% ../../nbs/learn/50_learner.ipynb #c-e52cd30e
 import random
 from collections.abc import Callable, Sequence
+from inspect import signature
 from pathlib import Path
 
 import numpy as np
@@ -16,14 +17,17 @@ import pandas as pd
 import torch
 from fastai.callback.core import Callback, CancelEpochException, CancelFitException
 from fastai.callback.schedule import ParamScheduler, combined_cos
-from fastai.callback.schedule import fine_tune, fit_one_cycle, lr_find  # noqa: F401, gives Learner these methods
+from fastai.callback.schedule import fine_tune, fit_one_cycle, lr_find  # noqa: F401, methods of Learner
 from fastai.data.core import DataLoaders
 from fastai.learner import Learner
-from fastcore.basics import patch
+from fastcore.basics import partition_dict, patch
+from fastcore.foundation import L
+from fastcore.meta import delegates
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from ..core import NetError, few, writing
+from ..data.samples import RGBY
 from .losses import get_loss
 from .metrics import MacroF1, MatchedF1, MeanAP, valid_focal
 from .schedules import Schedule, optimiser
@@ -36,18 +40,30 @@ class NonFiniteLoss(RuntimeError):
 
 # %% ../../nbs/learn/50_learner.ipynb #stoponnan
 class StopOnNaN(Callback):
-    "Stop training with `NonFiniteLoss` at the first loss that is NaN or infinite; the batch is kept in `nan_batch.safetensors`"
+    "Stop at the first training loss that is NaN or infinite; the batch is kept in `nan_batch.safetensors`"
     order = -10
     def after_loss(self):
         if not self.training or torch.isfinite(self.loss_grad): return
         if hasattr(self.learn, 'lr_finder'): raise CancelFitException               # the sweep has found its end
-        x, y, lr = self.xb[0].as_subclass(Tensor), self.yb[0].as_subclass(Tensor), self.opt.hypers[-1]['lr']
-        bad = ~torch.isfinite(x.flatten(1)).all(1)
+        file = self._keep_batch()
+        # The pictures, or the training
+        bad = ~torch.isfinite(self.xb[0].as_subclass(Tensor).flatten(1)).all(1)
+        if bad.any():
+            cure = f"{int(bad.sum())} pictures of the batch hold NaN or infinity: look at the data"
+        else:
+            lr = self.opt.hypers[-1]['lr']
+            cure = (f"the pictures are finite: lower the learning rate (now {lr:.2g}), "
+                    "or train with precision=Precision('float32')")
+        where = f"in epoch {self.epoch}, batch {self.iter}"
+        raise NonFiniteLoss(f"loss is {self.loss_grad.item()} {where}; {cure}; the batch is in {file}")
+    def _keep_batch(self):
+        "Write pictures, targets, logits and ids of the batch; gives the file"
         file = Path(self.learn.path)/'nan_batch.safetensors'
-        kept = {k: v.detach().cpu().contiguous() for k,v in dict(pictures=x, targets=y, logits=self.pred.as_subclass(Tensor)).items()}
-        with writing(file) as part: save_file(kept, part, metadata=dict(ids=' '.join(getattr(self.dl, 'ids', []))))
-        where = f"{int(bad.sum())} pictures of the batch hold NaN or infinity: look at the data" if bad.any() else f"the pictures are finite: lower the learning rate (now {lr:.2g}), or train with precision=Precision('float32')"
-        raise NonFiniteLoss(f"loss is {self.loss_grad.item()} in epoch {self.epoch}, batch {self.iter}; {where}; the batch is in {file}")
+        batch = dict(pictures=self.xb[0], targets=self.yb[0], logits=self.pred)
+        plain = {k: v.as_subclass(Tensor).detach().cpu().contiguous() for k,v in batch.items()}
+        ids = ' '.join(getattr(self.dl, 'ids', []))
+        with writing(file) as part: save_file(plain, part, metadata=dict(ids=ids))
+        return file
 
 # %% ../../nbs/learn/50_learner.ipynb #use-precision
 def use_precision(
@@ -56,41 +72,50 @@ def use_precision(
 ) -> RGBYNet: # the same network
     "Give a network its number formats and memory order"
     model.precision = precision or precision_for(model, next(model.parameters()).device)
-    return model.to(memory_format=torch.channels_last if model.precision.channels_last else torch.contiguous_format)
+    memory = torch.channels_last if model.precision.channels_last else torch.contiguous_format
+    return model.to(memory_format=memory)
 
 # %% ../../nbs/learn/50_learner.ipynb #start-at-prior
 def start_at_prior(
     model:RGBYNet, # a fresh network, changed in place
     targs:torch.Tensor, # N x C, 0 or 1: targets of the training fold
 ) -> RGBYNet: # the same network, whose answer without any evidence is each class's share
-    "Set the bias of the last layer to the logits of the class shares (Lin et al. 2017, section 4.1), but not where it came from weights"
+    "Set the last bias to the logits of the class shares (Lin et al. 2017, section 4.1), except where weights filled it"
     share = targs.float().mean(0).clamp(.5/len(targs), .5)
     fresh = [i for i in range(len(share)) if i not in model.filled_outputs]
-    with torch.no_grad(): model.head[-1].bias[fresh] = torch.logit(share)[fresh].to(model.head[-1].bias)
+    bias = model.head[-1].bias
+    with torch.no_grad(): bias[fresh] = torch.logit(share)[fresh].to(bias)
     return model
 
 # %% ../../nbs/learn/50_learner.ipynb #rng-state
 def rng_state(
     dls:DataLoaders, # those that train
 ) -> dict: # plain lists and tensors
-    "State of every generator that a training draws from"
+    "State of every random generator that a training draws from"
     kind, keys, *rest = np.random.get_state()
-    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
-    return dict(python=random.getstate(), numpy=[kind, keys.tolist(), *rest], torch=torch.get_rng_state(), cuda=cuda, dls=[o.rng.getstate() for o in dls.loaders])
+    return dict(
+        python=random.getstate(),
+        numpy=[kind, keys.tolist(), *rest],
+        torch=torch.get_rng_state(),
+        cuda=torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+        dls=[o.rng.getstate() for o in dls.loaders],
+    )
 
 # %% ../../nbs/learn/50_learner.ipynb #set-rng-state
 def set_rng_state(
     dls:DataLoaders, # those that train
     state:dict, # of `rng_state`
 ) -> None: # generators are changed
-    "Put every generator back to an earlier state"
+    "Put every random generator back to an earlier state"
+    def as_tuples(o): return (o[0], tuple(o[1]), o[2])
+    # Python, NumPy and torch
+    random.setstate(as_tuples(state['python']))
     kind, keys, *rest = state['numpy']
-    def plain(o): return (o[0], tuple(o[1]), o[2])
-    random.setstate(plain(state['python']))
     np.random.set_state((kind, np.array(keys, dtype=np.uint32), *rest))
     torch.set_rng_state(state['torch'])
     if state['cuda']: torch.cuda.set_rng_state_all(state['cuda'])
-    for dl,o in zip(dls.loaders, state['dls']): dl.rng.setstate(plain(o))
+    # DataLoaders
+    for dl,o in zip(dls.loaders, state['dls']): dl.rng.setstate(as_tuples(o))
 
 # %% ../../nbs/learn/50_learner.ipynb #dls-classes
 def _dls_classes(dls:DataLoaders) -> list[str]|None:
@@ -113,11 +138,15 @@ def note_training(
     dls:DataLoaders, # those that train it
 ) -> RGBYNet: # the same network, whose `about` names its classes and all samples that it was trained on
     "Note what a network answers and what it learns from; DataLoaders that do not know their samples' ids leave no note"
-    names, samples = _dls_classes(dls), _training_samples(dls)
+    # Classes
+    names = _dls_classes(dls)
     if names: model.about.setdefault('classes', names)
+    # Samples
+    samples = _training_samples(dls)
     if samples is not None:
         groups = samples.group.dropna().unique() if 'group' in samples else []
-        model.about['trained_on'] = join_trained(model.about.get('trained_on'), dict(ids=samples.id, groups=groups))
+        seen = dict(ids=samples.id, groups=groups)
+        model.about['trained_on'] = join_trained(model.about.get('trained_on'), seen)
     return model
 
 # %% ../../nbs/learn/50_learner.ipynb #check-dls
@@ -126,85 +155,115 @@ def _check_dls(model:RGBYNet, dls:DataLoaders) -> None:
     # Channels
     store = getattr(dls.train_ds, 'store', None)
     if store is not None and list(store.channels) != list(model.channels):
-        raise NetError(f"the network reads {', '.join(model.channels)}, the store has {', '.join(store.channels)}: "
-                         "pack a store of the network's channels in its order, or build a network for the store's")
+        cure = "pack a store of the network's channels in its order, or build a network for the store's"
+        reads, has = ', '.join(model.channels), ', '.join(store.channels)
+        raise NetError(f"the network reads {reads}, the store has {has}: {cure}")
     # Classes
-    theirs, ours = model.about.get('classes'), _dls_classes(dls)
+    theirs = model.about.get('classes')
+    ours = _dls_classes(dls)
     if theirs and ours and theirs != ours:
-        at = next((i for i,(a,b) in enumerate(zip(theirs, ours)) if a != b), min(len(theirs), len(ours)))
-        raise NetError(f"the network's {len(theirs)} outputs are not the {len(ours)} classes of the data; from number {at} on they are "
-                         f"{few(theirs[at:], 2) or 'no more'} and {few(ours[at:], 2) or 'no more'}: "
-                         "build one with weights=FILE and these dls, which fills the head by name")
+        differ = [i for i,(a,b) in enumerate(zip(theirs, ours)) if a != b]
+        at = differ[0] if differ else min(len(theirs), len(ours))
+        pair = f"{few(theirs[at:], 2) or 'no more'} and {few(ours[at:], 2) or 'no more'}"
+        cure = "build one with weights=FILE and these dls, which fills the head by name"
+        raise NetError(f"the network's {len(theirs)} outputs are not the {len(ours)} classes of the data; "
+                       f"from number {at} on they are {pair}: {cure}")
 
 # %% ../../nbs/learn/50_learner.ipynb #rgbylearner
 class RGBYLearner(Learner):
-    "fastai's Learner; `lr_find` leaves no trace, a training can go on at `first_epoch`, callbacks know if it is `fitting`"
-    first_epoch,fitting = 0,False
+    "fastai's Learner; `lr_find` leaves no trace, a training can begin at `first_epoch`, callbacks know of `fitting`"
+    first_epoch = 0
+    fitting = False
     def fit(self, *args, **kwargs):
-        self.first_epoch,self.fitting = 0,True
+        self.first_epoch = 0
+        self.fitting = True
         note_training(self.model, self.dls)                                 # the dls may be others than at first
         try: super().fit(*args, **kwargs)
         finally: self.fitting = False
     def _do_fit(self):
-        for self.epoch in range(self.first_epoch, self.n_epoch): self._with_events(self._do_epoch, 'epoch', CancelEpochException)
+        for self.epoch in range(self.first_epoch, self.n_epoch):
+            self._with_events(self._do_epoch, 'epoch', CancelEpochException)
     def lr_find(self, *args, **kwargs):
-        "fastai's `lr_find`, after which weights, optimiser and generators are what they were"
-        state, opt = rng_state(self.dls), self.opt
+        "fastai's `lr_find`, after which weights, optimiser and random generators are what they were"
+        state = rng_state(self.dls)
+        opt = self.opt
         try: return super().lr_find(*args, **kwargs)
-        finally: self.opt = opt; set_rng_state(self.dls, state)
+        finally:
+            self.opt = opt
+            set_rng_state(self.dls, state)
 
 # %% ../../nbs/learn/50_learner.ipynb #fit-schedule
 @patch
 def fit_schedule(self:RGBYLearner,
     n_epoch:int, # epochs
-    lr:float|Sequence[float]=1e-3, # highest learning rate, or one a segment
+    lr:float|Sequence[float]=1e-3, # highest learning rate, or one per segment
     schedule:str='one_cycle', # shape, a name in `hpa_lib.learn.schedules.SHAPES`
     at:Sequence[int]=(), # epochs at which a new segment begins
     body_lr:float=1., # the body's rate as part of the head's
     cbs:list|None=None, # further callbacks for this fit
 ):
     "Train by a schedule; with one cycle the momentum goes down where the rate goes up, as in fastai"
-    rate, parts = Schedule(schedule, lr, n_epoch, at), len(self.splitter(self.model))
-    self.rate,self.lr_scale,self.lr_hold = rate,1.,None                     # callbacks may change the last two
+    # The rate; callbacks may scale it, or hold it
+    rate = Schedule(schedule, lr, n_epoch, at)
+    self.rate,self.lr_scale,self.lr_hold = rate,1.,None
+    # What fastai sets in every step: a rate per parameter group, and the momentum
+    groups = len(self.splitter(self.model))
     def lrs(pct):
         top = self.lr_hold or rate(pct)*self.lr_scale
-        return [top*body_lr]*(parts - 1) + [top]
-    scheds = dict(lr=lrs) | (dict(mom=lambda pct: combined_cos(.25, *self.moms)(rate.where(pct)[1])) if schedule == 'one_cycle' else {})
+        return [top*body_lr]*(groups - 1) + [top]
+    def momentum(pct): return combined_cos(.25, *self.moms)(rate.where(pct)[1])
+    scheds = dict(lr=lrs, mom=momentum) if schedule == 'one_cycle' else dict(lr=lrs)
     try: self.fit(n_epoch, cbs=[ParamScheduler(scheds), *(cbs or [])])
     finally: del self.rate
 
+# %% ../../nbs/learn/50_learner.ipynb #model-for
+def _model_for(dls:DataLoaders, arch:str, channels:list[str]|None, **kwargs) -> RGBYNet:
+    "A network for the channels and classes of the DataLoaders; from a store, it starts at the classes' shares"
+    store = getattr(dls.train_ds, 'store', None)
+    channels = channels or (store.channels if store else RGBY)
+    facts = dict(n_out=dls.c, channels=channels, classes=_dls_classes(dls))
+    model = rgby_model(arch, **facts | kwargs)
+    return start_at_prior(model, dls.train_ds.targs) if store else model
+
 # %% ../../nbs/learn/50_learner.ipynb #rgby-learner
+@delegates(Learner, but=['splitter'])
+@delegates(rgby_model, keep=True)
 def rgby_learner(
     dls:DataLoaders, # of `store_dls`, or of a DataBlock with `RGBYBlock`
     arch:str|RGBYNet='tf_efficientnet_lite0', # timm name of the body, or a network
     loss_func:str|nn.Module='focal', # name in `hpa_lib.learn.losses`, weighted sum of names, or a loss
     metrics:list|None=None, # None: focal loss, macro F1 at .5 and at matched ratios, mean average precision
-    precision:Precision|None=None, # precision and memory order; None: by network and device
-    path:str|Path|None=None, # where files are written; None: `dls.path`
-    cbs:list|None=None, # further callbacks
+    precision:Precision|None=None, # number formats and memory order; None: by network and device
     opt_func:str|Callable='fastai', # optimiser, a name in `hpa_lib.learn.schedules.OPTIMISERS`, or of fastai
     wd:float=.01, # weight decay
     channels:list[str]|None=None, # input channels; None: those of the dls' store, else RGBY
-    **kwargs # of `rgby_model`: stem, head, hidden, ps, weights and the like
+    **kwargs # of `Learner`: path, cbs and the like; of `rgby_model`: stem, head, hidden, ps, weights and the like
 ) -> RGBYLearner: # fastai's Learner and a little more
-    "A Learner for pictures of named channels with several labels each; `learn.model.filled` says what its weights filled"
+    "A Learner for pictures of named channels with several labels; `learn.model.filled` says what its weights filled"
+    learner_kwargs, model_kwargs = partition_dict(kwargs, lambda k,_: k in signature(Learner).parameters)
     # The network
     if not isinstance(arch, RGBYNet):
-        store = getattr(dls.train_ds, 'store', None)
-        channels = channels or (store.channels if store else ['red', 'green', 'blue', 'yellow'])
-        arch = rgby_model(arch, **dict(n_out=dls.c, channels=channels, classes=_dls_classes(dls)) | kwargs)
-        if store: start_at_prior(arch, dls.train_ds.targs)
-    elif kwargs: raise TypeError(f"{', '.join(kwargs)} would build a network, but one was given: choose one of the two")
+        arch = _model_for(dls, arch, channels, **model_kwargs)
+    elif model_kwargs:
+        raise TypeError(f"{', '.join(model_kwargs)} would build a network, but one was given: choose one of the two")
     _check_dls(arch, dls)
     note_training(arch, dls)
-    # The Learner
-    path = Path(path or dls.path)
+    # Where it writes, and what watches it
+    path = Path(learner_kwargs.pop('path', None) or dls.path)
     path.mkdir(parents=True, exist_ok=True)
+    cbs = [StopOnNaN(), *L(learner_kwargs.pop('cbs', None))]
+    # The Learner
     learn = RGBYLearner(
-        dls, arch, loss_func=get_loss(loss_func), splitter=body_head_split,
-        metrics=metrics or [valid_focal, MacroF1(), MatchedF1(), MeanAP()], path=path,
-        cbs=[StopOnNaN(), *(cbs or [])],
-        opt_func=optimiser(opt_func) if isinstance(opt_func, str) else opt_func, wd=wd,
+        dls,
+        arch,
+        loss_func=get_loss(loss_func),
+        opt_func=optimiser(opt_func) if isinstance(opt_func, str) else opt_func,
+        splitter=body_head_split,
+        cbs=cbs,
+        metrics=metrics or [valid_focal, MacroF1(), MatchedF1(), MeanAP()],
+        path=path,
+        wd=wd,
+        **learner_kwargs,
     )
     use_precision(learn.model.to(dls.device), precision)
     return learn

@@ -16,7 +16,6 @@ from torch import Tensor
 
 from ..core import LearnError
 from ..data.labels import Vocab
-from ..data.probs import reduce_views
 from ..data.store import Store
 from .views import View, get_views, seen
 from ..nets.models import RGBYNet
@@ -31,12 +30,16 @@ def batch_probs(
     crop:int|None=None, # side the network sees, pixels; None: S
 ) -> Tensor: # n x views x classes, in [0, 1], on the CPU
     "Probabilities of all views of one batch, decoded once"
-    device, out = next(model.parameters()).device, [None]*len(views)
+    device = next(model.parameters()).device
+    # Normalisation
     def channelwise(o): return torch.as_tensor(o, dtype=torch.float32, device=device)[:, None, None]
     m, s = channelwise(mean), channelwise(std)
+    def norm(o): return (o - m).div_(s)
+    # Views, each at its position
+    out = [None]*len(views)
     with torch.inference_mode():
         floats = torch.from_numpy(x).to(device).float().div_(255)
-        for i,view in seen(floats, views, crop, lambda o: (o - m).div_(s)): out[i] = model(view).float().sigmoid()
+        for i,view in seen(floats, views, crop, norm): out[i] = model(view).float().sigmoid()
         return torch.stack(out, 1).cpu()
 
 # %% ../../nbs/learn/54_predict.ipynb #predict-rows
@@ -49,16 +52,20 @@ def predict_rows(
     fold:int=0, # goes into the column of that name
     mean:np.ndarray|None=None, # statistics the network was trained with; None: the store's own
     std:np.ndarray|None=None, # the same
-    bs:int=64, # samples a batch
+    bs:int=64, # samples per batch
     progress:bool=True, # show a bar
     crop:int|None=None, # side the network sees, pixels; None: the store's
-) -> pd.DataFrame: # probability table: id, fold, view (position in `get_views`), a column a class
+) -> pd.DataFrame: # probability table: id, fold, view (position in `get_views`), a column per class
     "Probabilities of rows of a store, one line per sample and view, in the order of `rows`"
+    # What was not said
     rows = np.flatnonzero(store.ok) if rows is None else np.asarray(rows)
-    names, looks = (vocab or store.vocab).names, get_views(views)
-    mean, std = store.mean if mean is None else mean, store.std if std is None else std
+    names = (vocab or store.vocab).names
+    looks = get_views(views)
+    mean = store.mean if mean is None else mean
+    std = store.std if std is None else std
     # Batches
-    was, out = model.training, []
+    out = []
+    was = model.training
     model.eval()
     chunks = [rows[i:i+bs] for i in range(0, len(rows), bs)]
     for chunk in progress_bar(chunks, leave=False) if progress else chunks:

@@ -31,12 +31,31 @@ def training_state(
     learn:Learner, # at the end of an epoch
 ) -> dict: # plain lists, numbers and tensors
     "Everything that the next epoch depends on"
-    r, opt = learn.recorder, learn.opt.state_dict()
+    # The optimiser: fastai's own keeps its rates in an `L`
+    opt = learn.opt.state_dict()
     if not isinstance(learn.opt, OptimWrapper): opt = dict(opt, hypers=list(opt['hypers']))
+    # What was measured, and what the callbacks remember
+    r = learn.recorder
+    measured = dict(
+        values=[[float(v) for v in o] for o in r.values],
+        losses=[float(o) for o in r.losses],
+        lrs=list(r.lrs),
+        iters=list(r.iters),
+        smooth=[r.smooth_loss.count, r.smooth_loss.val],
+    )
     memories = {o.name: o.remember() for o in learn.cbs if isinstance(o, TrainingCallback)}
-    seen = dict(values=[[float(v) for v in o] for o in r.values], losses=[float(o) for o in r.losses], lrs=list(r.lrs), iters=list(r.iters), smooth=[r.smooth_loss.count, r.smooth_loss.val])
-    return dict(epoch=learn.epoch, n_epoch=learn.n_epoch, model=learn.model.state_dict(), opt=opt, rng=rng_state(learn.dls), memories=memories, recorder=seen,
-                train_iter=learn.train_iter, lr_scale=getattr(learn, 'lr_scale', 1.), lr_hold=getattr(learn, 'lr_hold', None))
+    return dict(
+        epoch=learn.epoch,
+        n_epoch=learn.n_epoch,
+        model=learn.model.state_dict(),
+        opt=opt,
+        rng=rng_state(learn.dls),
+        memories=memories,
+        recorder=measured,
+        train_iter=learn.train_iter,
+        lr_scale=getattr(learn, 'lr_scale', 1.),
+        lr_hold=getattr(learn, 'lr_hold', None),
+    )
 
 # %% ../../nbs/learn/53_resume.ipynb #set-training-state
 def set_training_state(
@@ -44,16 +63,27 @@ def set_training_state(
     state:dict, # of `training_state`
 ) -> None: # the next epoch is the one after the state's
     "Put a Learner where an interrupted training was"
-    device, r, seen = next(learn.model.parameters()).device, learn.recorder, state['recorder']
+    # Weights and optimiser
+    device = next(learn.model.parameters()).device
     learn.model.load_state_dict(state['model'])
     learn.opt.load_state_dict(to_device(state['opt'], device))
     if not isinstance(learn.opt, OptimWrapper): learn.opt.hypers = L(learn.opt.hypers)
+    # What the callbacks remember
     mine = {o.name: o for o in learn.cbs if isinstance(o, TrainingCallback)}
-    if set(mine) != set(state['memories']): raise ResumeError(f"the checkpoint was written with the callbacks {sorted(state['memories'])}, this training has {sorted(mine)}: use the same ones, or delete the checkpoint to begin anew")
-    for k,v in state['memories'].items(): mine[k].recall(to_device(v, device))
-    r.values, r.losses, r.lrs, r.iters = L(map(L, seen['values'])), seen['losses'], seen['lrs'], seen['iters']
-    r.smooth_loss.count, r.smooth_loss.val = seen['smooth']
-    learn.train_iter, learn.lr_scale, learn.lr_hold, learn.first_epoch = state['train_iter'], state['lr_scale'], state['lr_hold'], state['epoch'] + 1
+    theirs = state['memories']
+    if set(mine) != set(theirs):
+        pair = f"written with the callbacks {sorted(theirs)}, this training has {sorted(mine)}"
+        raise ResumeError(f"the checkpoint was {pair}: use the same ones, or delete the checkpoint to begin anew")
+    for k,v in theirs.items(): mine[k].recall(to_device(v, device))
+    # What was measured
+    r, measured = learn.recorder, state['recorder']
+    r.values = L(map(L, measured['values']))
+    r.losses,r.lrs,r.iters = (measured[o] for o in ('losses', 'lrs', 'iters'))
+    r.smooth_loss.count,r.smooth_loss.val = measured['smooth']
+    # Where the training is
+    learn.train_iter = state['train_iter']
+    learn.first_epoch = state['epoch'] + 1
+    learn.lr_scale,learn.lr_hold = state['lr_scale'],state['lr_hold']
     set_rng_state(learn.dls, state['rng'])
 
 # %% ../../nbs/learn/53_resume.ipynb #checkpoint
@@ -63,7 +93,8 @@ class Checkpoint(TrainingCallback):
     def __init__(self,
         fname:str='checkpoint.pt', # file under `learn.path`; removed when training ends
         key:str='', # anything that tells this training from others, such as a hash of its settings
-    ): self.fname,self.key = fname,key
+    ):
+        self.fname,self.key = fname,key
     @property
     def file(self): return Path(self.learn.path)/self.fname
     def before_fit(self):
@@ -71,10 +102,14 @@ class Checkpoint(TrainingCallback):
         if not self.file.is_file(): return
         state = torch.load(self.file, map_location='cpu', weights_only=True)
         if (state['key'], state['n_epoch']) != (self.key, self.n_epoch):
-            raise ResumeError(f"{self.file} is of another training ({state['n_epoch']} epochs, key {state['key']!r}; this one {self.n_epoch} epochs, key {self.key!r}): delete it to begin anew, or go on with the old settings")
+            theirs = f"{state['n_epoch']} epochs, key {state['key']!r}"
+            ours = f"{self.n_epoch} epochs, key {self.key!r}"
+            cure = "delete it to begin anew, or go on with the old settings"
+            raise ResumeError(f"{self.file} is of another training ({theirs}; this one {ours}): {cure}")
         set_training_state(self.learn, state)
     def after_epoch(self):
-        with writing(self.file) as part, open(part, 'wb') as f: torch.save(training_state(self.learn) | dict(key=self.key), f)
+        state = training_state(self.learn) | dict(key=self.key)
+        with writing(self.file) as part, open(part, 'wb') as f: torch.save(state, f)
     def after_fit(self): self.file.unlink(missing_ok=True)
 
 # %% ../../nbs/learn/53_resume.ipynb #ask
@@ -82,8 +117,9 @@ def _ask(path:str|Path, **wishes) -> Path:
     "Write a steering file"
     path = Path(path)
     if not path.is_dir(): raise FileNotFoundError(f"no folder {path}: give the one in which the training writes")
-    said = {k: 'true' if v is True else repr(float(v)) for k,v in wishes.items() if v is not None and v is not False}
-    lines = [f'{k} = {v}' for k,v in said.items()]
+    # What was asked for, as lines of TOML that are understood
+    wishes = {k: v for k,v in wishes.items() if v is not None and v is not False}
+    lines = [f'{k} = true' if v is True else f'{k} = {float(v)!r}' for k,v in wishes.items()]
     _wishes('\n'.join(lines))
     return write_text(path/'steer.toml', '\n'.join([*lines, f'asked = {time.time_ns()}', '']))
 
@@ -107,7 +143,8 @@ def _wishes(text):
     except tomllib.TOMLDecodeError as e: raise ResumeError(f"steering: no TOML: {e}") from None
     # Only known words, each of its kind
     strange = sorted(set(o) - set(_WISHES))
-    if strange: raise ResumeError(f"steering: unknown {', '.join(strange)}; known are lr, scale, restart, stop")
+    if strange:
+        raise ResumeError(f"steering: unknown {', '.join(strange)}; known are lr, scale, restart, stop")
     for k in ('lr', 'scale'):
         v = o.get(k, 1.)
         if isinstance(v, bool) or not isinstance(v, (int, float)) or not 0 < v < 100:
@@ -115,21 +152,24 @@ def _wishes(text):
     for k in ('restart', 'stop', 'now'):
         if not isinstance(o.get(k, False), bool): raise ResumeError(f"steering: {k} is true or false")
     # One thing at least, and not two that contradict each other
-    if {'lr', 'scale'} <= set(o): raise ResumeError("steering: lr holds the rate and scale multiplies it: give one of them")
-    if not set(o) - {'asked', 'now'}: raise ResumeError("steering: nothing is asked for; give lr, scale, restart or stop")
+    if {'lr', 'scale'} <= set(o):
+        raise ResumeError("steering: lr holds the rate and scale multiplies it: give one of them")
+    if not set(o) - {'asked', 'now'}:
+        raise ResumeError("steering: nothing is asked for; give lr, scale, restart or stop")
     return o
 
 # %% ../../nbs/learn/53_resume.ipynb #steerbyhand
 class SteerByHand(TrainingCallback):
     "Obey `steer.toml` at the end of an epoch, and record it in `steering.json`"
-    order = 85                                                             # after the checkpoint: the record is what a resumed training reads
+    order = 85                                      # after the checkpoint: a resumed training reads the record as well
     @property
     def record(self): return Path(self.learn.path)/'steering.json'
     @property
     def wish(self): return Path(self.learn.path)/'steer.toml'
     def rows(self): return read_json(self.record) if self.record.is_file() else []
     def before_fit(self):
-        if not hasattr(self.learn, 'rate'): raise RuntimeError("SteerByHand changes a schedule: train with learn.fit_schedule")
+        if not hasattr(self.learn, 'rate'):
+            raise RuntimeError("SteerByHand changes a schedule: train with learn.fit_schedule")
         # What was obeyed after the checkpoint was written is obeyed once more; what was before is in it
         clear_partial(self.record)
         if not self.learn.first_epoch: self.record.unlink(missing_ok=True)
@@ -147,18 +187,27 @@ def read(self:SteerByHand):
     try: return _wishes(self.wish.read_text(encoding='utf-8')) if self.wish.is_file() else {}
     except (ResumeError, UnicodeDecodeError) as e: return dict(refused=str(e))
 
+# %% ../../nbs/learn/53_resume.ipynb #steerbyhand-hindrance
+@patch
+def hindrance(self:SteerByHand, o, epoch):
+    "Why what is asked for after an epoch cannot be done; None where it can"
+    if o.get('now') and epoch < 0: return "this training begins anew, there is no epoch from which it could go on"
+    if not o.get('restart'): return None
+    if not hasattr(self.learn, 'keep_best'): return "restart needs KeepBest"
+    return None if self.learn.keep_best.epochs else "no best epoch is kept"
+
 # %% ../../nbs/learn/53_resume.ipynb #steerbyhand-take
 @patch
 def take(self:SteerByHand, epoch):
     "Record what is asked for after an epoch, remove the file, and obey"
     # Obeyed before, and cut off before the file was removed
-    o, rows = self.read(), self.rows()
+    o = self.read()
+    rows = self.rows()
     asked = o.get('asked')
     if asked is not None and asked in [r.get('asked') for r in rows]: return self.wish.unlink()
     # What cannot be done
-    if o.get('now') and epoch < 0: o = dict(refused="steering: this training begins anew, there is no epoch from which it could go on")
-    elif o.get('restart') and not hasattr(self.learn, 'keep_best'): o = dict(refused="steering: restart needs KeepBest")
-    elif o.get('restart') and not self.learn.keep_best.epochs: o = dict(refused="steering: no best epoch is kept")
+    why = self.hindrance(o, epoch)
+    if why: o = dict(refused=f"steering: {why}")
     # The record first: whoever is cut off after it finds it there
     write_json(self.record, [*rows, dict(epoch=epoch) | o])
     if 'refused' in o: self.wish.replace(self.wish.with_name('steer.refused.toml'))
@@ -181,14 +230,17 @@ def _best_kept(path:Path, state:dict) -> None:
     "Raise `ResumeError` for a training that has no best epoch to go back to, or would not hear of it"
     memories = state['memories']
     if 'steer_by_hand' not in memories:
-        raise ResumeError(f"{path}: this training was not to be steered: start it anew with SteerByHand() among its callbacks")
+        cure = "start it anew with SteerByHand() among its callbacks"
+        raise ResumeError(f"{path}: this training was not to be steered: {cure}")
     # The best epoch, and its file
     epochs = memories.get('keep_best', {}).get('epochs')
     if not epochs:
-        raise ResumeError(f"{path}: no best epoch is kept: start the training anew with KeepBest() among its callbacks, or go on as it was")
+        cure = "start the training anew with KeepBest() among its callbacks, or go on as it was"
+        raise ResumeError(f"{path}: no best epoch is kept: {cure}")
     name = epoch_name(epochs[0][1])
     if not list(path.rglob(name)):
-        raise ResumeError(f"{path}: the best epoch, {name}, is gone: bring it back from a copy, or go on without it")
+        cure = "bring it back from a copy, or go on without it"
+        raise ResumeError(f"{path}: the best epoch, {name}, is gone: {cure}")
 
 # %% ../../nbs/learn/53_resume.ipynb #from-best
 def from_best(
@@ -200,7 +252,8 @@ def from_best(
     path = Path(path)
     if not path.is_dir(): raise FileNotFoundError(f"no folder {path}: give the one in which the training writes")
     if not (path/fname).is_file():
-        raise ResumeError(f"{path}: no checkpoint is there, so this training is over or has not made an epoch: "
-                          "start another one from its weights, with weights=FILE and KeepBest(start=(value, FILE))")
+        why = "so this training is over or has not made an epoch"
+        cure = "start another one from its weights, with weights=FILE and KeepBest(start=(value, FILE))"
+        raise ResumeError(f"{path}: no checkpoint is there, {why}: {cure}")
     _best_kept(path, torch.load(path/fname, map_location='cpu', weights_only=True, mmap=True))
     return _ask(path, restart=True, scale=scale, now=True)

@@ -24,12 +24,16 @@ def whole(
     crop:int|None=None, # side the network sees, pixels; None: S
 ) -> Tensor: # n x C x crop x crop
     "The whole picture"
-    return resized(x, _fits(x, crop))
+    return resized(x, _crop_side(x, crop))
 
 # %% ../../nbs/learn/52_views.ipynb #c-b289a2ff
-def _fits(x:Tensor, crop:int|None) -> int: # the side of a crop; raises `LearnError` where it is larger than the pictures
-    if crop is not None and not 0 < crop <= x.shape[-1]: raise LearnError(f"cannot show {crop} pixels of pictures of {x.shape[-1]}: give a crop that is not larger, or pack a larger store")
-    return crop or x.shape[-1]
+def _crop_side(x:Tensor, crop:int|None) -> int: # raises `LearnError` where the crop is larger than the pictures
+    "Side of a crop, pixels; that of the pictures where none is asked for"
+    side = x.shape[-1]
+    if crop is not None and not 0 < crop <= side:
+        cure = "give a crop that is not larger, or pack a larger store"
+        raise LearnError(f"cannot show {crop} pixels of pictures of {side}: {cure}")
+    return crop or side
 
 # %% ../../nbs/learn/52_views.ipynb #seeded-crop
 def seeded_crop(
@@ -39,10 +43,13 @@ def seeded_crop(
 ) -> Tensor: # n x C x crop x crop
     "A random window, its side from `crop` to S, the same for all pictures (bestfitting)"
     if seed == 0: return whole(x, crop)
-    crop, side = _fits(x, crop), x.shape[-1]
+    crop = _crop_side(x, crop)
+    side = x.shape[-1]
+    # One random window: its side, then its place
     u = torch.rand(3, generator=torch.Generator().manual_seed(seed))
     sides = (crop + u[:1]*(side - crop)).expand(len(x))
-    return affine(x, crop_matrices(sides, u[1:]*(side - sides[:, None]), side), crop)
+    corners = u[1:]*(side - sides[:, None])
+    return affine(x, crop_matrices(sides, corners, side), crop)
 
 # %% ../../nbs/learn/52_views.ipynb #corner-crop
 def corner_crop(
@@ -51,8 +58,8 @@ def corner_crop(
     corner:int, # 0: top left, 1: top right, 2: bottom left, 3: bottom right, 4: the middle
 ) -> Tensor: # n x C x crop x crop
     "A corner, or the middle, as it is"
-    crop, side = _fits(x, crop), x.shape[-1]
-    far = side - crop
+    crop = _crop_side(x, crop)
+    far = x.shape[-1] - crop
     top, left = [(0, 0), (0, far), (far, 0), (far, far), (far//2, far//2)][corner]
     return x[..., top:top+crop, left:left+crop]
 
@@ -64,13 +71,17 @@ def drawn(
     seed:int, # of the draw
 ) -> Tensor: # n x C x crop x crop
     "A random draw of a named augmentation, the same for all pictures"
-    tfms, out = sorted(augmentation(name, crop and _fits(x, crop)), key=lambda o: o.order), []
+    tfms = sorted(augmentation(name, crop and _crop_side(x, crop)), key=lambda o: o.order)
+    def one(pic):
+        pic = TensorImage(pic)
+        for t in tfms: pic = t(pic, split_idx=0)
+        return pic.as_subclass(Tensor)
+    # Every picture alone, and with the same seed
+    out = []
     with torch.random.fork_rng(devices=[]):
         for i in range(len(x)):
             torch.default_generator.manual_seed(seed)
-            o = TensorImage(x[i:i+1])
-            for t in tfms: o = t(o, split_idx=0)
-            out.append(o.as_subclass(Tensor))
+            out.append(one(x[i:i+1]))
     return whole(torch.cat(out), crop)
 
 # %% ../../nbs/learn/52_views.ipynb #view
@@ -85,29 +96,47 @@ class View:
 
 # %% ../../nbs/learn/52_views.ipynb #c-46e69d0d
 TURNS = dict(none=1, flips=2, dihedral4=4, dihedral8=8)
+CORNERS = ['top_left', 'top_right', 'bottom_left', 'bottom_right', 'middle']
 WORDS = [*TURNS, 'crops4', 'five_crops', 'draws10(default)']
-
-def _word(word:str) -> tuple[str, list[tuple]]: # "turn" or "cut", and the views as (name, what `View` takes)
-    if word == 'flips': return 'turn', [('dihedral0', dict(turn=0)), ('dihedral4', dict(turn=4))]
-    if word in TURNS: return 'turn', [(f'dihedral{k}', dict(turn=k)) for k in range(TURNS[word])]
-    if word == 'five_crops': return 'cut', [(o, dict(cut=corner_crop, args=(i,))) for i,o in enumerate(['top_left', 'top_right', 'bottom_left', 'bottom_right', 'middle'])]
-    if m := re.fullmatch(r'crops([1-9]\d*)', word): return 'cut', [(f'crop{i}', dict(cut=seeded_crop, args=(i,))) for i in range(int(m[1]))]
-    if m := re.fullmatch(r'draws([1-9]\d*)\((.*)\)', word):
-        if m[2] not in augmentation_names(): raise _no_such('augmentation', m[2], augmentation_names())
-        return 'cut', [(f'draw{i}({m[2]})', dict(cut=drawn, args=(m[2], i))) for i in range(int(m[1]))]
-    raise _no_such('views', word, WORDS)
 
 def _no_such(what:str, name:str, known:list) -> LearnError: # with the near miss
     return LearnError(f"no {what} called {name!r}: {near(name, known)}")
+
+# %% ../../nbs/learn/52_views.ipynb #view-words
+def _word(word:str) -> tuple[str, list[tuple[str, dict]]]: # "turn" or "cut"; views as (name, what `View` takes)
+    "The views that one word names; raises `LearnError`"
+    # Turns
+    if word in TURNS:
+        turns = [0, 4] if word == 'flips' else range(TURNS[word])
+        return 'turn', [(f'dihedral{k}', dict(turn=k)) for k in turns]
+    # Cuts
+    if word == 'five_crops':
+        return 'cut', [(o, dict(cut=corner_crop, args=(i,))) for i,o in enumerate(CORNERS)]
+    if m := re.fullmatch(r'crops([1-9]\d*)', word):
+        return 'cut', [(f'crop{i}', dict(cut=seeded_crop, args=(i,))) for i in range(int(m[1]))]
+    if m := re.fullmatch(r'draws([1-9]\d*)\((.*)\)', word):
+        n, name = int(m[1]), m[2]
+        if name not in augmentation_names(): raise _no_such('augmentation', name, augmentation_names())
+        return 'cut', [(f'draw{i}({name})', dict(cut=drawn, args=(name, i))) for i in range(n)]
+    raise _no_such('views', word, WORDS)
 
 # %% ../../nbs/learn/52_views.ipynb #get-views
 def get_views(
     text:str, # words joined by *, such as "dihedral8*crops4"
 ) -> list[View]: # in the order of the words, the last changing fastest
     "The views of that name; raises `LearnError` for an unknown one, and for two turns or two cuts"
+    # Words
     kinds, parts = zip(*(_word(o.strip()) for o in text.split('*')))
-    if len(set(kinds)) < len(kinds): raise LearnError(f"{text!r} has two {kinds[0]}s: give at most one word of turns and one of cuts")
-    return [View('*'.join(n for n,_ in o), **{k:v for _,d in o for k,v in d.items()}) for o in product(*parts)]
+    if len(set(kinds)) < len(kinds):
+        cure = "give at most one word of turns and one of cuts"
+        raise LearnError(f"{text!r} has two {kinds[0]}s: {cure}")
+    # Their product
+    views = []
+    for combined in product(*parts):
+        name = '*'.join(n for n,_ in combined)
+        how = {k: v for _,d in combined for k,v in d.items()}
+        views.append(View(name, **how))
+    return views
 
 # %% ../../nbs/learn/52_views.ipynb #seen
 def seen(
@@ -117,9 +146,12 @@ def seen(
     norm:Callable=lambda o: o, # done to every cut, such as normalisation
 ) -> Iterator[tuple[int, Tensor]]: # position in `views`, n x C x crop x crop
     "Every view, cut by cut"
+    # The turns of each cut, with their positions
     cuts = {}
     for i,v in enumerate(views): cuts.setdefault((v.cut, v.args), []).append((i, v.turn))
+    # Each cut once
     for (cut,args),turns in cuts.items():
-        if crop is None and cut in (seeded_crop, corner_crop): raise LearnError("views of crops need the side of the crop: give crop, in pixels")
+        if crop is None and cut in (seeded_crop, corner_crop):
+            raise LearnError("views of crops need the side of the crop: give crop, in pixels")
         out = norm(cut(x, crop, *args))
         for i,turn in turns: yield i, dihedral(out, turn)

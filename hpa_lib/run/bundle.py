@@ -12,6 +12,7 @@ import tempfile
 import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields, replace
+from inspect import signature
 from pathlib import Path
 
 import numpy as np
@@ -19,10 +20,11 @@ import pandas as pd
 import torch
 from fastai.data.transforms import Normalize
 from fastai.torch_core import to_device
-from fastcore.basics import patch
+from fastcore.basics import partition_dict, patch
+from fastcore.meta import delegates
 from fasttransform.transform import compose_tfms
 
-from ..core import LearnError, NetError, RunError, few, heal_folder, near, placing, read_json, write_json
+from ..core import NetError, RunError, few, heal_folder, near, placing, read_json, write_json
 from ..data.labels import Vocab
 from ..data.probs import reduce_views
 from ..data.reading import Reading, common_reading
@@ -38,16 +40,16 @@ from ..nets.models import Precision, RGBYNet, load_model, save_model
 @dataclass(frozen=True)
 class Member:
     "A trained run: its networks, and what they must be shown"
-    weights:tuple[Path, ...] # safetensors files of `save_model`, one a fold and kept epoch
+    weights:tuple[Path, ...] # safetensors files of `save_model`, one per fold and kept epoch
     names:tuple[str, ...] # classes, in the order of the outputs
     channels:tuple[str, ...] # channels, in the order in which the networks read them
     size:int # side of the packed pictures, pixels
     mean:tuple[float, ...] # of each channel in training, of values from 0 to 1
     std:tuple[float, ...] # the same
-    pixel_size:float|None=None # micrometres a pixel in training; None: not known
+    pixel_size:float|None=None # micrometres per pixel in training; None: not known
     crop:int|None=None # side the networks see, pixels; None: the whole picture
     views:str='dihedral8' # see `hpa_lib.learn.views.get_views`
-    reduce:str='mean' # over the views of a sample, see `hpa_lib.learn.predict.reduce_views`
+    reduce:str='mean' # over the views of a sample, see `hpa_lib.data.probs.reduce_views`
     folds:tuple[int, ...]|None=None # the fold of each file, where a fold left several; None: one each
     reduce_folds:str='mean' # over folds, after the views
     name:str='model' # of its files, and of its table where a decision blends several
@@ -56,25 +58,34 @@ class Member:
     def __post_init__(self):
         folds = range(len(self.weights)) if self.folds is None else self.folds
         plain = dict(
-            weights=tuple(Path(o) for o in self.weights), names=tuple(self.names), channels=tuple(self.channels),
-            size=int(self.size), mean=tuple(float(o) for o in self.mean), std=tuple(float(o) for o in self.std),
-            crop=None if self.crop is None else int(self.crop), folds=tuple(int(o) for o in folds),
+            weights=tuple(Path(o) for o in self.weights),
+            names=tuple(self.names),
+            channels=tuple(self.channels),
+            size=int(self.size),
+            mean=tuple(float(o) for o in self.mean),
+            std=tuple(float(o) for o in self.std),
+            crop=None if self.crop is None else int(self.crop),
+            folds=tuple(int(o) for o in folds),
         )
         for k,v in plain.items(): object.__setattr__(self, k, v)
         _check_member(self)
 
 # %% ../../nbs/run/68_bundle.ipynb #c-check-member
-def _check_member(m:Member) -> None: # raises `RunError`, or `LearnError` for views and rules
+def _check_member(m:Member) -> None: # raises `RunError`, or `LearnError` for views and `DecisionError` for rules
     "What would fail elsewhere, now and here"
-    n = len(m.channels)
+    # Name and weights
     if not re.fullmatch(r'\w[\w.+-]*', m.name):
-        raise RunError(f"member {m.name!r}: files are called by this name: use letters, digits and . _ + -")
+        cure = "use letters, digits and . _ + -"
+        raise RunError(f"member {m.name!r}: files are called by this name: {cure}")
     if not m.weights: raise RunError("a bundle needs the weights of at least one fold")
     if len(m.folds) != len(m.weights):
         raise RunError(f"{len(m.weights)} files of weights, but folds of {len(m.folds)}: give one a file")
+
+    # Pictures
+    n = len(m.channels)
     if (len(m.mean), len(m.std)) != (n, n):
-        raise RunError(f"member {m.name}: {len(m.mean)} means and {len(m.std)} deviations for {n} channels: "
-                          "give one of each a channel")
+        cure = "give one of each a channel"
+        raise RunError(f"member {m.name}: {len(m.mean)} means and {len(m.std)} deviations for {n} channels: {cure}")
     if m.crop is not None and not 0 < m.crop <= m.size:
         raise RunError(f"crop of {m.crop} px from pictures of {m.size}: a crop is not larger than the pictures")
 
@@ -90,13 +101,13 @@ PIXEL_OPTIONS = ('depth', 'fit', 'missing') # what a reading says of pixels, bes
 # %% ../../nbs/run/68_bundle.ipynb #c-store-reading
 def _values(samples:pd.DataFrame, reading:Reading) -> dict[str, list[str]]: # option -> the values in use
     "How rows are read: each by its own word, where the table has one, else by the reading"
-    out = {}
+    found = {}
     for o in PIXEL_OPTIONS:
         own = samples[o] if o in samples else pd.Series(None, samples.index, dtype=object)
-        out[o] = sorted({getattr(reading, o) if pd.isna(v) else str(v) for v in own.unique()})
-    return out
+        found[o] = sorted({getattr(reading, o) if pd.isna(v) else str(v) for v in own.unique()})
+    return found
 
-def _store_reading(store:Store) -> tuple[Reading, list[str]]: # what all pictures have in common; options in which they differ
+def _store_reading(store:Store) -> tuple[Reading, list[str]]: # what all pictures share; options in which they differ
     "How the pictures of a store were read"
     values = _values(store.samples[store.ok], store.reading)
     agreed = {o: v[0] for o,v in values.items() if len(v) == 1}
@@ -104,25 +115,28 @@ def _store_reading(store:Store) -> tuple[Reading, list[str]]: # what all picture
 
 # %% ../../nbs/run/68_bundle.ipynb #member-of
 @patch(cls_method=True)
+@delegates(Member, but=['pixel_size', 'reading', 'unsettled'])
 def of(cls:Member,
-    weights:Iterable[str|Path], # safetensors files of `save_model`, one a fold and kept epoch
+    weights:Iterable[str|Path], # safetensors files of `save_model`, one per fold and kept epoch
     store:Store, # the store they were trained on: channels, size, pixel size, statistics, reading
     views:str='dihedral8', # see `hpa_lib.learn.views.get_views`
-    reduce:str='mean', # over the views of a sample, see `hpa_lib.learn.predict.reduce_views`
-    crop:int|None=None, # side the networks see, pixels; None: the store's
-    folds:Sequence[int]|None=None, # the fold of each file, where a fold left several; None: one each
-    reduce_folds:str='mean', # over folds, after the views
-    name:str='model', # of its files, and of its table where a decision blends several
     vocab:Vocab|None=None, # classes, in the order of the outputs; None: the store's
+    **kwargs # of `Member`: crop, reduce, folds, reduce_folds, name
 ) -> Member: # for `save_members`
     "A member from its weights and the store it was trained on"
-    weights = [weights] if isinstance(weights, (str, Path)) else list(weights)
-    names = (vocab or store.vocab).names
     reading, unsettled = _store_reading(store)
     return Member(
-        weights=weights, names=names, name=name, reading=reading, unsettled=unsettled,
-        channels=store.channels, size=store.size, mean=store.mean, std=store.std, pixel_size=store.pixel_size,
-        crop=crop, views=views, reduce=reduce, folds=folds, reduce_folds=reduce_folds,
+        weights=[weights] if isinstance(weights, (str, Path)) else list(weights),
+        names=(vocab or store.vocab).names,
+        channels=store.channels,
+        size=store.size,
+        mean=store.mean,
+        std=store.std,
+        pixel_size=store.pixel_size,
+        views=views,
+        reading=reading,
+        unsettled=unsettled,
+        **kwargs,
     )
 
 # %% ../../nbs/run/68_bundle.ipynb #c-check-weights
@@ -130,34 +144,41 @@ def _check_weights(m:Member) -> None: # raises `RunError`; `NetError` for files 
     "Every file is a network with the member's channels and classes"
     for file in m.weights:
         if file.suffix != '.safetensors':
-            raise RunError(f"{file}: a bundle holds .safetensors files: write the network with "
-                              f"save_model(learn.model, '{file.stem}.safetensors'), or a bundle with learn.export()")
-        with torch.random.fork_rng(devices=[]): config = load_model(file).config        # a training that is under way goes on as before
+            cure = f"save_model(learn.model, '{file.stem}.safetensors'), or a bundle with learn.export()"
+            raise RunError(f"{file}: a bundle holds .safetensors files: write the network with {cure}")
+        # A training that is under way goes on as before
+        with torch.random.fork_rng(devices=[]): config = load_model(file).config
         if tuple(config['channels']) != m.channels:
             reads, has = few(config['channels'], show=str), few(m.channels, show=str)
-            raise RunError(f"{file} reads {reads}, its store has {has}: give the store it was trained on")
+            cure = "give the store it was trained on"
+            raise RunError(f"{file} reads {reads}, its store has {has}: {cure}")
         if config['n_out'] != len(m.names):
-            raise RunError(f"{file} has {config['n_out']} outputs, its vocabulary {len(m.names)} classes: "
-                              "give the vocabulary it was trained with")
+            cure = "give the vocabulary it was trained with"
+            raise RunError(f"{file} has {config['n_out']} outputs, its vocabulary {len(m.names)} classes: {cure}")
 
 # %% ../../nbs/run/68_bundle.ipynb #c-check-together
-def _check_together(members:Sequence[Member], vocab:Vocab, decision:Decision) -> None: # raises `RunError`
-    "Members, vocabulary and decision speak of the same things"
-    # Members: each has a name of its own, and the same classes
+def _check_members(members:Sequence[Member], vocab:Vocab) -> None: # raises `RunError`
+    "Each member has a name of its own, and the classes of the bundle"
     names = [o.name for o in members]
     if not names: raise RunError("a bundle needs at least one member: make them with Member.of")
-    twice = [o for o in names if sum(o.lower() == k.lower() for k in names) > 1]
+    lower = [o.lower() for o in names]
+    twice = [o for o in names if lower.count(o.lower()) > 1]
     if twice: raise RunError(f"two members are called {twice[0]!r}: give each a name of its own")
     for m in members:
         if list(m.names) != vocab.names:
             cure = "say vocab= in Member.of, or bundle members of the same classes"
             raise RunError(f"member {m.name} has the classes {few(m.names)}, the bundle {few(vocab.names)}: {cure}")
 
-    # Decision: for these classes, and a blend of exactly these members
+def _check_decision(decision:Decision, members:Sequence[Member], vocab:Vocab) -> None: # raises `RunError`
+    "The decision is for these classes, and a blend of exactly these members"
+    # Classes
     odd = sorted(set(decision.thresholds) ^ set(vocab.names))
     if odd:
         cure = "give the decision that was fitted for these networks"
         raise RunError(f"decision and bundle differ in the classes {few(odd)}: {cure}")
+
+    # Members
+    names = [o.name for o in members]
     blended = list(decision.blend.weights) if decision.blend else []
     if blended and set(blended) != set(names):
         cure = "give members the names of its tables"
@@ -167,7 +188,7 @@ def _check_together(members:Sequence[Member], vocab:Vocab, decision:Decision) ->
         raise RunError(f"{len(names)} members, and a decision for one table: {cure}")
 
 # %% ../../nbs/run/68_bundle.ipynb #c-common-reading
-def _common_reading(members:Sequence[Member]) -> tuple[Reading, list[str]]: # their reading; options in which they differ
+def _common_reading(members:Sequence[Member]) -> tuple[Reading, list[str]]: # reading; options in which they differ
     "One reading for new pictures, with the channels of all members"
     channels = list(dict.fromkeys(c for m in members for c in m.channels))
     readings = [replace(m.reading, channels=channels, table=None, groups=None) for m in members]
@@ -192,15 +213,17 @@ def save_members(
     members:Iterable[Member], # one or more, each with a name of its own
     vocab:Vocab, # classes, in the order of the outputs of every member
     decision:Decision, # for the reduced table of the one member; of several: a blend of their tables by name
-    about:dict|None=None, # anything worth keeping: run, scores, versions; seen=True: the weights had seen the rows behind the scores
+    about:dict|None=None, # anything worth keeping: run, scores, versions; seen=True: the weights saw the scored rows
     reading:Reading|None=None, # how new pictures are to be read; None: as those of the members' stores
-    unsettled:Iterable[str]=(), # options in which the sources of the training differed, see `hpa_lib.data.reading.common_reading`
+    unsettled:Iterable[str]=(), # options in which the training's sources differed, see `common_reading`
     overwrite:bool=False, # replace a bundle of that name, once the new one is whole
 ) -> Path: # the folder
     "Gather members, vocabulary, reading and decision in one folder, durably"
     # All is known to fit before anything is written
-    path, members = _bundle_place(Path(path), overwrite), list(members)
-    _check_together(members, vocab, decision)
+    path = _bundle_place(Path(path), overwrite)
+    members = list(members)
+    _check_members(members, vocab)
+    _check_decision(decision, members, vocab)
     for m in members: _check_weights(m)
 
     # How new pictures are to be read; paths of tables on this machine stay here
@@ -210,8 +233,13 @@ def save_members(
 
     # The folder
     facts = dict(
-        format=2, names=vocab.names, codes=vocab.codes, vocab=vocab.name,
-        reading=reading.to_dict(), unsettled=_known_options(unsettled), about=about or {},
+        format=2,
+        names=vocab.names,
+        codes=vocab.codes,
+        vocab=vocab.name,
+        reading=reading.to_dict(),
+        unsettled=_known_options(unsettled),
+        about=about or {},
     )
     with placing(path) as part:
         decision.save(part/'decision.json')
@@ -221,7 +249,8 @@ def save_members(
 # %% ../../nbs/run/68_bundle.ipynb #c-packed-up
 def _known_options(options:Iterable[str]) -> list[str]: # each once; raises `RunError`
     "Names of options of a `Reading`"
-    known, options = [o.name for o in fields(Reading)], list(dict.fromkeys(options))
+    options = list(dict.fromkeys(options))
+    known = [o.name for o in fields(Reading)]
     strange = [o for o in options if o not in known]
     if strange:
         raise RunError(f"unsettled: no option of reading is called {strange[0]!r}: {near(strange[0], known)}")
@@ -235,25 +264,20 @@ def _packed_up(m:Member, folder:Path) -> dict: # what `bundle.json` says of it
     return {o: getattr(m, o) for o in own} | dict(weights=files)
 
 # %% ../../nbs/run/68_bundle.ipynb #save-bundle
+@delegates(save_members)
+@delegates(Member.of, keep=True)
 def save_bundle(
     path:str|Path, # folder to write
-    weights:Iterable[str|Path], # safetensors files of `save_model`, one a fold
+    weights:Iterable[str|Path], # safetensors files of `save_model`, one per fold
     store:Store, # the store they were trained on: channels, size, pixel size, statistics, reading
     vocab:Vocab, # classes, in the order of the outputs
     decision:Decision, # thresholds for the mean over these weights
-    views:str='dihedral8', # see `hpa_lib.learn.views.get_views`
-    reduce:str='mean', # over the views of a sample; the mean over folds follows, see `hpa_lib.learn.predict.reduce_views`
-    about:dict|None=None, # anything worth keeping: run, scores, versions; seen=True: the weights had seen the rows behind the scores
-    crop:int|None=None, # side the networks see, pixels; None: the store's
-    folds:Sequence[int]|None=None, # the fold of each file, where a fold left several; None: one each
-    reduce_folds:str='mean', # over folds, after the views
-    reading:Reading|None=None, # how new pictures are to be read; None: as the store's
-    unsettled:Iterable[str]=(), # options in which the sources of the training differed
-    overwrite:bool=False, # replace a bundle of that name, once the new one is whole
+    **kwargs # of `Member.of`: views, crop, reduce and the like; of `save_members`: about, reading, unsettled, overwrite
 ) -> Path: # the folder
     "The bundle of one run: one member"
-    member = Member.of(weights, store, views, reduce, crop, folds, reduce_folds, vocab=vocab)
-    return save_members(path, [member], vocab, decision, about, reading, unsettled, overwrite)
+    bundle_kwargs, member_kwargs = partition_dict(kwargs, lambda k,_: k in signature(save_members).parameters)
+    member = Member.of(weights, store, vocab=vocab, **member_kwargs)
+    return save_members(path, [member], vocab, decision, **bundle_kwargs)
 
 # %% ../../nbs/run/68_bundle.ipynb #c-bundle-facts
 def _bundle_folder(path:Path) -> Path: # raises `FileNotFoundError`
@@ -277,7 +301,7 @@ def _bundle_facts(file:Path) -> dict: # in format 2; raises `RunError`
     facts['about'] = facts.get('about') or {}
     if version == 2: return facts
 
-    # Format 1: the facts of its one member stood beside the others
+    # Format 1: the facts of its one member were among the others
     one = {o.name: facts[o.name] for o in fields(Member) if o.name in facts and o.name != 'names'}
     return facts | dict(reading=Reading(channels=facts['channels']).to_dict(), unsettled=[], members=[one])
 
@@ -285,10 +309,12 @@ def _bundle_facts(file:Path) -> dict: # in format 2; raises `RunError`
 def _read_member(bundle, facts:dict) -> Member: # raises `RunError`
     "A member from what `bundle.json` says of it"
     known = dict(names=bundle.vocab.names, reading=bundle.reading, unsettled=bundle.unsettled)
-    try: return Member(**facts | known | dict(weights=[bundle.path/o for o in facts['weights']]))
+    try:
+        weights = [bundle.path/o for o in facts['weights']]
+        return Member(**facts | known | dict(weights=weights))
     except (TypeError, KeyError) as e:
-        raise RunError(f"{bundle.path/'bundle.json'}: a member that is not understood ({e}): "
-                          "written by a newer hpa_lib? update, or make the bundle again") from None
+        cure = "written by a newer hpa_lib? update, or make the bundle again"
+        raise RunError(f"{bundle.path/'bundle.json'}: a member that is not understood ({e}): {cure}") from None
 
 # %% ../../nbs/run/68_bundle.ipynb #bundle-2
 class Bundle:
@@ -303,7 +329,8 @@ class Bundle:
         self.facts = _bundle_facts(self.path/'bundle.json')
         self.vocab = Vocab(self.facts['names'], self.facts['codes'], self.facts['vocab'])
         self.decision = load_decision(self.path/'decision.json')
-        self.reading, self.unsettled = Reading.from_dict(self.facts['reading']), self.facts['unsettled']
+        self.reading = Reading.from_dict(self.facts['reading'])
+        self.unsettled = self.facts['unsettled']
 
         # Its members, and what is common to them
         self.members = [_read_member(self, o) for o in self.facts['members']]
@@ -315,7 +342,8 @@ class Bundle:
 
         # Networks
         device = torch.device(device or ('cuda' if torch.cuda.is_available() else 'cpu'))
-        self.networks = {m.name: [use_precision(load_model(o).to(device), precision) for o in m.weights] for m in self.members}
+        def ready(file): return use_precision(load_model(file).to(device), precision)
+        self.networks = {m.name: [ready(o) for o in m.weights] for m in self.members}
     @property
     def models(self): return [o for nets in self.networks.values() for o in nets]
     @property
@@ -325,7 +353,7 @@ class Bundle:
             raise AttributeError(f"{len(self.members)} members, each with its own {name}: ask one of bundle.members")
         raise AttributeError(f"'Bundle' object has no attribute {name!r}")
     def __repr__(self):
-        nets = lambda m: f"{len(m.weights)} networks, {len(m.channels)} channels at {m.size} px"
+        def nets(m): return f"{len(m.weights)} networks, {len(m.channels)} channels at {m.size} px"
         seen = ', scores seen by the weights' if self.about.get('seen') else ''
         if len(self.members) > 1:
             each = ', '.join(f'{m.name} ({nets(m)})' for m in self.members)
@@ -349,18 +377,30 @@ def member(self:Bundle,
 # %% ../../nbs/run/68_bundle.ipynb #c-probs
 class _Planes:
     "A store through some of its channels"
-    def __init__(self, store, channels): self.store, self.at = store, [store.channels.index(o) for o in channels]
+    def __init__(self, store, channels):
+        self.store = store
+        self.at = [store.channels.index(o) for o in channels]
     def __getattr__(self, name): return getattr(self.store, name)
     def batch(self, idxs): return self.store.batch(idxs)[:, self.at]
 
 @patch
 def _probs(self:Bundle, m:Member, store, rows=None, bs=64, progress=True):
     "Probabilities of a member's networks and views for pictures of any size"
-    crop = m.crop and max(1, round(m.crop*store.size/m.size))           # at another scale the same part of the picture
+    # What the networks are shown: at another scale the same part of the picture
+    crop = m.crop and max(1, round(m.crop*store.size/m.size))
     seen = store if store.channels == m.channels else _Planes(store, m.channels)
-    how = dict(mean=np.array(m.mean), std=np.array(m.std), bs=bs, progress=progress, crop=crop)
+    how = dict(
+        rows=rows,
+        vocab=self.vocab,
+        views=m.views,
+        mean=np.array(m.mean),
+        std=np.array(m.std),
+        bs=bs,
+        progress=progress,
+        crop=crop,
+    )
     nets = zip(m.folds, self.networks[m.name])
-    tables = [predict_rows(net, seen, rows, self.vocab, m.views, fold, **how) for fold,net in nets]
+    tables = [predict_rows(net, seen, fold=fold, **how) for fold,net in nets]
     return pd.concat(tables, ignore_index=True)
 
 # %% ../../nbs/run/68_bundle.ipynb #c-serves
@@ -369,18 +409,18 @@ def _check_serves(m:Member, store:Store) -> None: # raises `RunError`
     lacking = [o for o in m.channels if o not in store.channels]
     if lacking:
         reads, lacks = few(m.channels, show=str), few(lacking, show=str)
-        raise RunError(f"member {m.name} reads {reads}, {store.path.name} lacks {lacks}: "
-                          "pack the pictures with the bundle's channels")
+        cure = "pack the pictures with the bundle's channels"
+        raise RunError(f"member {m.name} reads {reads}, {store.path.name} lacks {lacks}: {cure}")
     if store.size != m.size:
-        raise RunError(f"member {m.name} wants {m.size} px, the store {store.path.name} has {store.size}: "
-                          f"give the pictures themselves, or pack again at {m.size}")
+        cure = f"give the pictures themselves, or pack again at {m.size}"
+        raise RunError(f"member {m.name} wants {m.size} px, the store {store.path.name} has {store.size}: {cure}")
 
 # %% ../../nbs/run/68_bundle.ipynb #bundle-predict-store
 @patch
 def predict_store(self:Bundle,
     store:Store, # packed with the member's size, and at least its channels
     rows:np.ndarray|None=None, # rows of the store; None: all that could be read
-    bs:int=64, # samples a batch
+    bs:int=64, # samples per batch
     progress:bool=True, # show a bar
     member:str|None=None, # of several: whose probabilities
 ) -> pd.DataFrame: # probability table with all folds and views
@@ -394,7 +434,7 @@ def predict_store(self:Bundle,
 def scales(self:Bundle,
     store:Store, # packed pictures
     member:str|None=None, # of several: whose training
-) -> np.ndarray: # one a row: micrometres a pixel over the member's; 1 where either is not known
+) -> np.ndarray: # one per row: micrometres per pixel over the member's; 1 where either is not known
     "How much smaller than in training things look: 2 means half the size"
     m = self.member(member)
     if m.pixel_size is None: return np.ones(len(store))
@@ -416,7 +456,8 @@ def _new_reading(self:Bundle, samples, said): # a `Reading`; raises `RunError`
     "How new pictures are read: as in training, but for what somebody says, of all or of single rows"
     open_ = [o for o in self.unsettled if o in PIXEL_OPTIONS and o not in said]
     asked = [o for o in open_ if o not in samples or samples[o].isna().any()]
-    if asked: raise RunError(f"the training's sources differed in {few(asked, show=str)}: say {'=, '.join(asked)}=")
+    if asked:
+        raise RunError(f"the training's sources differed in {few(asked, show=str)}: say {'=, '.join(asked)}=")
     how = self.reading.said(**said)
     self._say_differences(_values(samples, how), said)
     return how
@@ -427,8 +468,8 @@ def _packed_reading(self:Bundle, store, said): # nothing; raises `RunError`
     values = _values(store.samples[store.ok], store.reading)
     for k,v in said.items():
         if values[k] != [str(v)]:
-            raise RunError(f"{store.path.name} is packed already, with {k}={few(values[k])}: "
-                              f"give the samples table to have pictures read with {k}={v!r}")
+            cure = f"give the samples table to have pictures read with {k}={v!r}"
+            raise RunError(f"{store.path.name} is packed already, with {k}={few(values[k])}: {cure}")
     self._say_differences(values, [])
 
 @patch
@@ -451,28 +492,30 @@ def predict(self:Bundle,
     rescale:bool=False, # bring pictures of another pixel size to the scale of the training
     depth:str|None=None, # how many bits of a 16-bit picture are in use, see `hpa_lib.data.images`; None: as in training
     fit:str|None=None, # fields that are not square, see `hpa_lib.data.store.pack`; None: as in training
-) -> pd.DataFrame: # id, status, error, labels (names), then a probability a class; one row a sample, in the order given
+) -> pd.DataFrame: # id, status, error, labels (names), a probability per class; one row per sample, in the order given
     "Labels and probabilities, of several members blended; a picture that cannot be read keeps its row, with the reason"
     # What was given, and how it is read
-    given = isinstance(samples, Store)
     said = {k: v for k,v in dict(missing=missing, depth=depth, fit=fit).items() if v is not None}
-    if given and rescale:
+    packed = isinstance(samples, Store)
+    if packed and rescale:
         cure = "give the samples table to have its pictures rescaled"
         raise RunError(f"{samples.path.name} is packed already: {cure}")
-    for m in self.members if given else []: _check_serves(m, samples)
-    if given: self._packed_reading(samples, said)
+    if packed:
+        for m in self.members: _check_serves(m, samples)
+        self._packed_reading(samples, said)
     else: how = self._new_reading(samples, said)
 
     with tempfile.TemporaryDirectory() as tmp:
         # Every picture is decoded once, for the sizes of all members
-        pack_as = None if given else _packer(Path(tmp), self, how, progress)
         sizes = sorted({m.size for m in self.members})
-        stores = dict.fromkeys(sizes, samples) if given else pack_as(samples, sizes, 'new')
+        pack_as = None if packed else _packer(Path(tmp), self, how, progress)
+        stores = dict.fromkeys(sizes, samples) if packed else pack_as(samples, sizes, 'new')
 
         # Each member by its own rules
         tables = {}
         for m in self.members:
-            store, scales = stores[m.size], self.scales(stores[m.size], m.name)
+            store = stores[m.size]
+            scales = self.scales(store, m.name)
             if rescale: table = self._predict_scaled(m, samples, store, scales, pack_as, progress)
             else:
                 _warn_scale(scales, store.ok, f'member {m.name}: ' if len(self.members) > 1 else '')
@@ -481,11 +524,13 @@ def predict(self:Bundle,
     return self._answer(store.samples, tables)
 
 # %% ../../nbs/run/68_bundle.ipynb #c-answer
-def _packer(folder, bundle, how, progress): # a function of a samples table, sizes and a name, which gives stores by size
+def _packer(folder, bundle, how, progress): # a function of a samples table, sizes and a name: stores by size
     "Pack pictures without their labels, as a reading says"
     pixels = {o: getattr(how, o) for o in PIXEL_OPTIONS}
     shared = dict(channels=bundle.channels, vocab=bundle.vocab, progress=progress) | pixels
-    return lambda samples, sizes, name: pack_sizes(samples.assign(labels=None), folder/f'{name}.zarr', sizes, **shared)
+    def pack_as(samples, sizes, name):
+        return pack_sizes(samples.assign(labels=None), folder/f'{name}.zarr', sizes, **shared)
+    return pack_as
 
 @patch
 def _answer(self:Bundle, samples, tables):
@@ -493,6 +538,7 @@ def _answer(self:Bundle, samples, tables):
     blend = self.decision.blend
     probs = blend.apply(tables)[self.vocab.names] if blend else tables[self.members[0].name]
     labels = self.decision.decide(tables if blend else probs)
+    # One row per sample
     out = samples[['id', 'status', 'error']].copy()
     out['labels'] = [labels.get(o) for o in out.id]
     return out.join(probs, on='id')
@@ -503,15 +549,22 @@ def _predict_scaled(self:Bundle, m:Member, samples, store, scales, pack_as, prog
     "Probabilities with each picture at the size that gives its pixels the scale of the training"
     worst = np.abs(np.log(scales)).argmax()
     if not 1/8 <= scales[worst] <= 8:
-        raise RunError(f"{store.samples.id[worst]}: its pixels are {scales[worst]:.3g} times those of the training; "
-                          "correct its pixel_size, in micrometres")
+        cure = "correct its pixel_size, in micrometres"
+        times = f"{scales[worst]:.3g} times those of the training"
+        raise RunError(f"{store.samples.id[worst]}: its pixels are {times}; {cure}")
+
+    # Pictures of one size together; larger ones in smaller batches
     sizes = np.round(m.size*scales).astype(int)
     parts = []
     for size in np.unique(sizes[store.ok]).tolist():
         rows = np.flatnonzero((sizes == size) & store.ok)
-        if size == m.size: here = store, rows
-        else: here = pack_as(samples.iloc[rows].reset_index(drop=True), [size], f'{m.name}-scaled')[size], None
-        parts.append(self._probs(m, *here, bs=max(1, 64*m.size**2 // size**2), progress=progress))
+        bs = max(1, 64*m.size**2 // size**2)
+        if size == m.size: part = self._probs(m, store, rows, bs=bs, progress=progress)
+        else:
+            those = samples.iloc[rows].reset_index(drop=True)
+            scaled = pack_as(those, [size], f'{m.name}-scaled')[size]
+            part = self._probs(m, scaled, bs=bs, progress=progress)
+        parts.append(part)
     return pd.concat(parts, ignore_index=True)
 
 # %% ../../nbs/run/68_bundle.ipynb #c-seen
@@ -520,43 +573,46 @@ def _shown(dls) -> tuple[int, np.ndarray, np.ndarray]: # side, means and deviati
     data, tfms = dls.valid.dataset, dls.valid.after_batch.fs
     norms = [o for o in tfms if isinstance(o, Normalize)]
     if len(norms) != 1:
-        raise RunError(f"{len(norms)} Normalize among the batch transforms: "
-                          "a bundle has one mean and deviation a channel, so use one")
+        cure = "a bundle has one mean and deviation a channel, so use one"
+        raise RunError(f"{len(norms)} Normalize among the batch transforms: {cure}")
     if not len(data):
         raise RunError("no validation samples, by which to know what the network is shown: use save_bundle")
     mean, std = (o.detach().flatten().cpu() for o in (norms[0].mean, norms[0].std))
 
-    # The DataLoader's way, and the bundle's
+    # The DataLoader's way
     raw = data.batch(range(min(16, len(data))))
-    out = compose_tfms(to_device(raw, dls.device), tfms, split_idx=1)[0].as_subclass(torch.Tensor).cpu()
-    side = out.shape[-1]
+    theirs = compose_tfms(to_device(raw, dls.device), tfms, split_idx=1)[0].as_subclass(torch.Tensor).cpu()
+    side = theirs.shape[-1]
+
+    # The bundle's
     plain = whole(raw[0].as_subclass(torch.Tensor).float()/255, side)
-    again = (plain - mean[:, None, None])/std[:, None, None]
-    if out.shape != again.shape or not torch.allclose(out, again, atol=1e-3):
+    ours = (plain - mean[:, None, None])/std[:, None, None]
+    if theirs.shape != ours.shape or not torch.allclose(theirs, ours, atol=1e-3):
         names = few([type(o).__name__ for o in tfms], show=str)
-        raise RunError(f"validation pictures are not just resized to {side} px and normalised ({names}): "
-                          "write the bundle with save_bundle, which says the crop and the views")
+        cure = "write the bundle with save_bundle, which says the crop and the views"
+        raise RunError(f"validation pictures are not just resized to {side} px and normalised ({names}): {cure}")
     return side, mean.numpy(), std.numpy()
 
 # %% ../../nbs/run/68_bundle.ipynb #c-exportable
 def _check_exportable(learn, path): # raises `RunError`
     "A network, DataLoaders and a loss of which a bundle can be made"
+    # Folder, network and data
     if path.suffix in ('.pkl', '.pth', '.pt', '.safetensors'):
-        raise RunError(f"{path.name}: learn.export writes a bundle, which is a folder: say {path.stem!r}; "
-                          "for fastai's pickle, on your own machine only, call Learner.export(learn, ...)")
+        cure = f"say {path.stem!r}; for fastai's pickle, on your own machine only, call Learner.export(learn, ...)"
+        raise RunError(f"{path.name}: learn.export writes a bundle, which is a folder: {cure}")
     if not isinstance(learn.model, RGBYNet):
-        raise RunError(f"the network is a {type(learn.model).__name__}: "
-                          "a bundle holds networks of rgby_model, so train one of those")
+        cure = "a bundle holds networks of rgby_model, so train one of those"
+        raise RunError(f"the network is a {type(learn.model).__name__}: {cure}")
     if not isinstance(getattr(learn.dls.valid, 'dataset', None), StoreData):
-        raise RunError("the DataLoaders are not of a store, so statistics and reading are not known: "
-                          "pack the pictures and train with store_dls, or use save_model and save_bundle")
+        cure = "pack the pictures and train with store_dls, or use save_model and save_bundle"
+        raise RunError(f"the DataLoaders are not of a store, so statistics and reading are not known: {cure}")
 
     # A bundle makes probabilities by a sigmoid
-    z = torch.linspace(-4, 4, 9)[None]
+    logits = torch.linspace(-4, 4, 9)[None]
     activation = getattr(learn.loss_func, 'activation', torch.sigmoid)
-    if not torch.allclose(activation(z), z.sigmoid(), atol=1e-5):
-        raise RunError(f"{type(learn.loss_func).__name__} makes probabilities in another way than by a sigmoid: "
-                          "train with a loss of hpa_lib.learn.losses")
+    if not torch.allclose(activation(logits), logits.sigmoid(), atol=1e-5):
+        cure = "train with a loss of hpa_lib.learn.losses"
+        raise RunError(f"{type(learn.loss_func).__name__} makes probabilities in another way than by a sigmoid: {cure}")
 
 # %% ../../nbs/run/68_bundle.ipynb #learner-export
 @patch
@@ -569,7 +625,8 @@ def export(self:RGBYLearner,
     _check_exportable(self, path)
 
     # What the network is shown, and what becomes of its answers
-    data, state = self.dls.valid.dataset, rng_state(self.dls)
+    data = self.dls.valid.dataset
+    state = rng_state(self.dls)
     try: side, mean, std = _shown(self.dls)
     finally: set_rng_state(self.dls, state)
     crop = None if side == data.store.size else side
@@ -579,8 +636,9 @@ def export(self:RGBYLearner,
     # The bundle
     with tempfile.TemporaryDirectory() as tmp:
         weights = [save_model(self.model, Path(tmp)/'weights.safetensors')]
-        member = Member.of(weights, data.store, views='none', crop=crop, vocab=data.classes)
-        try: return save_members(path, [replace(member, mean=mean, std=std)], data.classes, decision, overwrite=True)
+        of_store = Member.of(weights, data.store, views='none', crop=crop, vocab=data.classes)
+        member = replace(of_store, mean=mean, std=std)
+        try: return save_members(path, [member], data.classes, decision, overwrite=True)
         except NetError as e:
             cure = "a bundle holds networks of rgby_model, as they were built"
             raise RunError(f"the network is not the one its recipe builds: {cure} ({e})") from None

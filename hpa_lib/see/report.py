@@ -27,7 +27,7 @@ from ..decide.thresholds import NestedScore, threshold_curve
 def plot_history(
     histories:Mapping[int, pd.DataFrame], # fold -> table of epochs with train_loss, valid_loss, macro_f1, mean_ap
 ) -> Figure: # two panels
-    "Losses and scores by epoch, one line a fold"
+    "Losses and scores by epoch, one line per fold"
     fig, axs = plt.subplots(1, 2, figsize=(10, 3.2))
     for k,h in histories.items():
         colour = f'C{k % 10}'
@@ -35,7 +35,8 @@ def plot_history(
         axs[0].plot(h.epoch, h.valid_loss, '-', color=colour, label=f'fold {k}')
         axs[1].plot(h.epoch, h.macro_f1, '-', color=colour)
         axs[1].plot(h.epoch, h.mean_ap, '--', color=colour)
-    axs[0].set(title='loss: training (dotted), validation', xlabel='epoch', yscale='log'); axs[0].legend()
+    axs[0].set(title='loss: training (dotted), validation', xlabel='epoch', yscale='log')
+    axs[0].legend()
     axs[1].set(title='validation: macro F1 at .5, mean AP (dashed)', xlabel='epoch', ylim=(0, 1))
     fig.tight_layout()
     return fig
@@ -43,17 +44,21 @@ def plot_history(
 # %% ../../nbs/see/82_report.ipynb #plot-classes
 def plot_classes(
     score:NestedScore, # of `hpa_lib.decide.thresholds.nested_score`
-) -> Figure: # one row a class, the best on top
+) -> Figure: # one row per class, the best on top
     "F1 of each class: nested (dot), in-sample (ring), at .5 (tick); positives in brackets"
     t = score.per_class[score.per_class.positives > 0].sort_values('nested')
     fig, ax = plt.subplots(figsize=(7, .6 + .24*len(t)))
+    # Marks
     y = range(len(t))
     ax.hlines(y, t.nested, t.in_sample, color='silver')
     ax.plot(t.in_sample, y, 'o', mfc='white', color='grey', label=f'in-sample {score.in_sample:.3f}')
     ax.plot(t.at_half, y, '|', color='C1', ms=9, label=f'all at .5: {score.at_half:.3f}')
     ax.plot(t.nested, y, 'o', color='C0', label=f'nested {score.nested:.3f}')
+    # Words
     ax.set_yticks(y, [f'{n} ({p})' for n,p in zip(t.index, t.positives)], fontsize=8)
-    ax.set(xlim=(-.02, 1.02), xlabel='F1'); ax.legend(loc='best', title='macro F1'); ax.grid(axis='x', alpha=.3)
+    ax.set(xlim=(-.02, 1.02), xlabel='F1')
+    ax.legend(loc='best', title='macro F1')
+    ax.grid(axis='x', alpha=.3)
     fig.tight_layout()
     return fig
 
@@ -62,8 +67,8 @@ def plot_curves(
     probs:pd.DataFrame, # id x class
     targs:pd.DataFrame, # id x class, 0 or 1; matched by id and class
     thresholds:Mapping[str, float], # the chosen one of each class, by name
-    ncols:int=7, # panels a row
-) -> Figure: # a small panel a class that has positives
+    ncols:int=7, # panels per row
+) -> Figure: # a small panel for each class that has positives
     "F1 against the threshold, class by class, with the chosen threshold"
     probs, targs = match(probs=probs, targs=targs)
     p = check_probs(probs)
@@ -71,8 +76,7 @@ def plot_curves(
     cols = np.flatnonzero(y.any(0)).tolist()
     nrows = -(-len(cols)//ncols)
     fig, axs = plt.subplots(nrows, ncols, figsize=(1.65*ncols, 1.35*nrows), sharex=True, sharey=True, squeeze=False)
-
-    # A panel a class
+    # A panel per class; those left over are empty
     for ax,j in zip(axs.flat, cols):
         name = probs.columns[j]
         curve = threshold_curve(p[:, j], y[:, j])
@@ -80,8 +84,6 @@ def plot_curves(
         ax.axvline(max(thresholds[name], 0), color='C1', lw=1)
         ax.set_title(f'{name} ({y[:, j].sum()})', fontsize=6)
     for ax in list(axs.flat)[len(cols):]: ax.axis('off')
-
-    # Axes
     axs[0, 0].set(xlim=(0, 1), ylim=(0, 1))
     fig.supxlabel('threshold', fontsize=8)
     fig.supylabel('F1', fontsize=8)
@@ -100,25 +102,37 @@ def sample_losses(
     loss = -(np.log(p)*y + np.log(1-p)*(1-y)).sum(1)
     return pd.Series(loss, index=probs.index, name='loss').sort_values(ascending=False)
 
+# %% ../../nbs/see/82_report.ipynb #write-labels
+def _write_labels(ax, id:str, truth:list, guess:list):
+    "Id and labels above a picture, below it the decision: green where it has the same labels, in any order"
+    def names(o): return '\n'.join(o) or 'none'
+    ax.set_title(f"{id}\n{names(truth)}", fontsize=6, pad=2)
+    colour = 'green' if set(truth) == set(guess) else 'firebrick'
+    where = dict(transform=ax.transAxes, ha='center', va='top')
+    ax.text(.5, -.02, names(guess), fontsize=6, color=colour, **where)
+
 # %% ../../nbs/see/82_report.ipynb #plot-samples
 def plot_samples(
     store:Store, # with the pictures
     ids:Sequence[str], # which samples
     truth:Mapping[str, list], # id -> labels, in any order
     guess:Mapping[str, list], # id -> decided labels, in any order
-    ncols:int=6, # pictures a row
+    ncols:int=6, # pictures per row
 ) -> Figure: # composites; above: id, labels; below: the decision, green where it is right
     "Pictures with their labels and what was decided"
+    # Room for the longest labels, in inches
+    def lines(labels): return max(len(labels[o]) or 1 for o in ids)
+    text = .11*(1 + lines(truth) + lines(guess))
+    nrows = -(-len(ids)//ncols)
+    gaps = dict(wspace=.06, hspace=text/1.6)
+    size = (1.7*ncols, (1.6 + text)*nrows)
+    fig, axs = plt.subplots(nrows, ncols, figsize=size, squeeze=False, gridspec_kw=gaps)
+    # Pictures
     rows = dict(zip(store.samples.id, range(len(store))))
-    nrows, names = -(-len(ids)//ncols), lambda o: '\n'.join(o) or 'none'
-    text = .11*(1 + max(len(truth[o]) or 1 for o in ids) + max(len(guess[o]) or 1 for o in ids))     # inches of writing between rows
-    fig, axs = plt.subplots(nrows, ncols, figsize=(1.7*ncols, (1.6 + text)*nrows), squeeze=False, gridspec_kw=dict(wspace=.06, hspace=text/1.6))
     for ax in axs.flat: ax.axis('off')
     for ax,o in zip(axs.flat, ids):
         ax.imshow(composite(store[rows[o]], store.channels))
-        ax.set_title(f"{o}\n{names(truth[o])}", fontsize=6, pad=2)
-        colour = 'green' if set(truth[o]) == set(guess[o]) else 'firebrick'
-        ax.text(.5, -.02, names(guess[o]), fontsize=6, transform=ax.transAxes, ha='center', va='top', color=colour)
+        _write_labels(ax, o, truth[o], guess[o])
     return fig
 
 # %% ../../nbs/see/82_report.ipynb #picture
@@ -126,10 +140,18 @@ def _picture(fig:Figure, dpi:int=110) -> str: # an <img> that holds its own byte
     buf = io.BytesIO()
     fig.savefig(buf, format='png', dpi=dpi, bbox_inches='tight')
     plt.close(fig)
-    return f'<img src="data:image/png;base64,{base64.b64encode(buf.getvalue()).decode()}">'
+    text = base64.b64encode(buf.getvalue()).decode()
+    return f'<img src="data:image/png;base64,{text}">'
 
 # %% ../../nbs/see/82_report.ipynb #style
-_STYLE = "body{font:15px/1.5 system-ui,sans-serif;max-width:1080px;margin:2em auto;padding:0 1em;color:#222}img{max-width:100%}table{border-collapse:collapse;font-size:13px}td,th{padding:2px 10px;border-bottom:1px solid #ddd;text-align:right}td:first-child,th:first-child{text-align:left}.big{font-size:1.3em}"
+_STYLE = (
+    "body{font:15px/1.5 system-ui,sans-serif;max-width:1080px;margin:2em auto;padding:0 1em;color:#222}"
+    "img{max-width:100%}"
+    "table{border-collapse:collapse;font-size:13px}"
+    "td,th{padding:2px 10px;border-bottom:1px solid #ddd;text-align:right}"
+    "td:first-child,th:first-child{text-align:left}"
+    ".big{font-size:1.3em}"
+)
 
 # %% ../../nbs/see/82_report.ipynb #write-report
 def write_report(
@@ -142,8 +164,9 @@ def write_report(
     def body(o):
         if isinstance(o, Figure): return _picture(o)
         return o.to_html(float_format='{:.3f}'.format) if isinstance(o, pd.DataFrame) else f'<p>{html.escape(o)}</p>'
+    # Head, words, parts
     name = html.escape(title)
-    head = f'<!doctype html><html lang=en><meta charset=utf-8><title>{name}</title><style>{_STYLE}</style><h1>{name}</h1>'
+    head = f'<!doctype html><html lang=en><meta charset=utf-8><title>{name}</title><style>{_STYLE}</style>'
     first = ''.join(f'<p class=big>{html.escape(o)}</p>' for o in words)
     rest = ''.join(f'<h2>{html.escape(k)}</h2>{body(o)}' for k,o in parts.items())
-    return write_text(path, f'{head}{first}{rest}</html>')
+    return write_text(path, f'{head}<h1>{name}</h1>{first}{rest}</html>')

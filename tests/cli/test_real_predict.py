@@ -18,7 +18,8 @@ def bundle(real, tmp_path_factory):
     "One quickly trained fold on real single cells; groups of one mosaic stay together."
     root = tmp_path_factory.mktemp('real')
     hpa('pack', real/'cells256', '--out', root/'cells.zarr', '--size', 64, '--quiet')
-    hpa('train', root/'cells.zarr', '--run', root/'run', '--fold', 0, '--classes', '0 2 21 23 25', '--quiet', '--set', 'train.epochs=1', 'model.hidden=32', 'views.names=none')
+    small = ['--set', 'train.epochs=1', 'model.hidden=32', 'views.names=none']
+    hpa('train', root/'cells.zarr', '--run', root/'run', '--fold', 0, '--classes', '0 2 21 23 25', '--quiet', *small)
     groups = pd.read_csv(real/'cells256/groups.csv', dtype=str).set_index('Id').group
     folds = pd.read_parquet(root/'run/folds.parquet')
     assert (folds.assign(group=groups[folds.id].to_numpy()).groupby('group').fold.nunique() == 1).all()
@@ -51,9 +52,12 @@ def test_two_members_of_different_size_on_real_fields(bundle, real, tmp_path):
     trained, samples = Bundle(bundle, precision=Precision()), read_samples(real/'fields512')[:4]
     vocab, rgb = trained.vocab, ['red', 'green', 'blue']
     net = save_model(rgby_model('test_resnet', len(vocab), rgb, weights=None, hidden=8), tmp_path/'n.safetensors')
-    small = Member.of([net], pack(samples, tmp_path/'s.zarr', 48, rgb, progress=False), 'flips*crops2', crop=32, name='small', vocab=vocab)
+    store = pack(samples, tmp_path/'s.zarr', 48, rgb, progress=False)
+    small = Member.of([net], store, 'flips*crops2', crop=32, name='small', vocab=vocab)
     half = Decision(thresholds=dict.fromkeys(vocab.names, .5))
     blended = half.model_copy(update=dict(blend=Blend(how='mean', weights=dict(model=.5, small=.5), classes=vocab.names)))
-    def answer(name, members, decision): return Bundle(save_members(tmp_path/name, members, vocab, decision), precision=Precision()).predict(samples, progress=False)[CLASSES]
+    def answer(name, members, decision):
+        path = save_members(tmp_path/name, members, vocab, decision)
+        return Bundle(path, precision=Precision()).predict(samples, progress=False)[CLASSES]
     alone = answer('a', trained.members, half) + answer('b', [small], half)
     pd.testing.assert_frame_equal(answer('both', [*trained.members, small], blended), alone/2, rtol=0, atol=1e-5)

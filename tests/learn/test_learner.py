@@ -34,7 +34,8 @@ class Tiny(RGBYNet):
     "A network of one convolution"
     def __init__(self, n_out=3):
         body = nn.Sequential(nn.Conv2d(4, 6, 3, 2), nn.BatchNorm2d(6), nn.ReLU())
-        super().__init__(body, nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(6, n_out)), dict(channels=['red', 'green', 'blue', 'yellow']))
+        head = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(6, n_out))
+        super().__init__(body, head, dict(channels=['red', 'green', 'blue', 'yellow']))
 
 
 @pytest.fixture(scope='module')
@@ -45,7 +46,8 @@ def atlas(tmp_path_factory):
     for i in range(30):
         for c,on in dict(red=i % 3 != 0, green=i % 3 != 1, blue=False, yellow=False).items():
             Image.fromarray(rng.integers(0, 250 if on else 60, (16, 16), np.uint8)).save(folder/f'train/s{i:02}_{c}.png')
-    pd.DataFrame(dict(Id=[f's{i:02}' for i in range(30)], Target=[['0', '2', '0 25'][i % 3] for i in range(30)])).to_csv(folder/'train.csv', index=False)
+    targets = [['0', '2', '0 25'][i % 3] for i in range(30)]
+    pd.DataFrame(dict(Id=[f's{i:02}' for i in range(30)], Target=targets)).to_csv(folder/'train.csv', index=False)
     return folder
 
 
@@ -95,7 +97,7 @@ def test_lr_find_proposes_and_leaves_no_trace(learn):
 
 def test_fit_one_cycle_learns(learn):
     learn.fit_one_cycle(6, .05)
-    assert len(learn.recorder.values) == 6 and len(learn.recorder.lrs) == 30                                            # five batches of four an epoch
+    assert len(learn.recorder.values) == 6 and len(learn.recorder.lrs) == 30                 # five batches of four per epoch
     assert max(learn.recorder.lrs) <= .05 and np.argmax(learn.recorder.lrs) in (6, 7, 8)                                 # the first quarter goes up
     assert np.mean(losses(learn)[-5:]) < np.mean(losses(learn)[:5])
     assert learn.recorder.metric_names == ['epoch', 'train_loss', 'valid_loss', 'valid_focal', 'macro_f1', 'matched_f1', 'mean_ap', 'time']
@@ -113,7 +115,8 @@ def test_fine_tune_freezes_then_frees(learn):
     learn.fine_tune(2, 1e-2)
     first, *later = learn.free.seen
     everything = {k for k,_ in learn.model.named_parameters()}
-    assert everything - first == {'body.3.weight', 'body.3.bias'} and later == [everything]*2                           # stem and batch norm learn with the head
+    assert everything - first == {'body.3.weight', 'body.3.bias'}                            # stem and batch norm learn with the head
+    assert later == [everything]*2
     assert learn.opt.hypers[0]['lr'] < learn.opt.hypers[1]['lr']
 
 
@@ -122,7 +125,8 @@ def test_fine_tune_freezes_then_frees(learn):
 def test_show_results_and_show_batch(learn):
     learn.show_results(max_n=4)
     pictures = [o for o in plt.gcf().axes if o.images]
-    assert len(pictures) == 4 and all(o.images[0].get_array().shape[-1] == 3 for o in pictures)                         # yellow is mixed in, never transparency
+    assert len(pictures) == 4
+    assert all(o.images[0].get_array().shape[-1] == 3 for o in pictures)                     # yellow is mixed in, never transparency
     titles = [o.get_title() for o in pictures]
     assert any(n in t for t in titles for n in NAMES)
     plt.close('all')
@@ -147,7 +151,8 @@ def test_interpretation_shows_the_samples_it_names(learn):
     _, order = interp.top_losses(3)
     inps, preds, targs, decoded, each = interp[order]
     all_preds, all_targs = learn.get_preds()
-    torch.testing.assert_close(preds, all_preds[order]); torch.testing.assert_close(targs, all_targs[order])
+    torch.testing.assert_close(preds, all_preds[order])
+    torch.testing.assert_close(targs, all_targs[order])
 
 
 # --- answers ---
@@ -156,7 +161,8 @@ def test_get_preds(learn):
     probs, targs, hard, each = learn.get_preds(with_loss=True, with_decoded=True)
     assert probs.shape == targs.shape == (10, 3) and each.shape == (10,) and 0 < probs.min() and probs.max() < 1        # probabilities, not logits
     assert torch.equal(hard, probs > .5)
-    p = probs.double().numpy(); y = targs.numpy()
+    p = probs.double().numpy()
+    y = targs.numpy()
     q = np.where(y == 1, p, 1 - p)
     np.testing.assert_allclose(each, (-(1 - q)**2*np.log(q)).sum(1), rtol=1e-4)                                          # focal loss of each sample
     assert [set(np.array(NAMES)[o == 1]) for o in y] == [[{NAMES[0]}, {NAMES[1]}, {NAMES[0], NAMES[2]}][i % 3] for i in range(20, 30)]
@@ -177,7 +183,8 @@ def test_export_and_load(learn, request, store, atlas):
     Learner.export(learn, 'all.pkl')                  # fastai's pickle; `learn.export` writes a bundle
     again = load_learner(learn.path/'all.pkl')
     with again.no_bar(), again.no_logging(): there, _, p = again.predict(i)
-    torch.testing.assert_close(p, probs); assert list(there) == list(names) and list(again.dls.vocab) == NAMES
+    torch.testing.assert_close(p, probs)
+    assert list(there) == list(names) and list(again.dls.vocab) == NAMES
 
 
 # --- a loss that is no number ---
@@ -186,24 +193,30 @@ class Spoil(Callback):
     "Picture 2 of the second batch is broken"
     order = -50
     def before_batch(self):
-        if self.training and self.iter == 1: x = self.xb[0].clone(); x[2, 1, 3, 3] = float('nan'); self.learn.xb = (x,)
+        if not self.training or self.iter != 1: return
+        x = self.xb[0].clone()
+        x[2, 1, 3, 3] = float('nan')
+        self.learn.xb = (x,)
 
 
 def test_the_batch_of_a_nan_is_kept(from_store):
     learn = from_store
-    with learn.no_bar(), learn.no_logging(), pytest.raises(NonFiniteLoss, match='epoch 0, batch 1; 1 pictures of the batch hold NaN.*look at the data'): learn.fit(1, 1e-3, cbs=[Spoil()])
+    words = 'epoch 0, batch 1; 1 pictures of the batch hold NaN.*look at the data'
+    with learn.no_bar(), learn.no_logging(), pytest.raises(NonFiniteLoss, match=words): learn.fit(1, 1e-3, cbs=[Spoil()])
     with safe_open(learn.path/'nan_batch.safetensors', 'pt') as f:
         kept, ids = {k: f.get_tensor(k) for k in f.keys()}, f.metadata()['ids'].split(' ')
     assert kept['pictures'].shape == (4, 4, 16, 16) and torch.isnan(kept['pictures']).nonzero().tolist() == [[2, 1, 3, 3]]
     assert len(ids) == 4 and set(ids) <= {f's{i:02}' for i in range(20)}
-    assert kept['targets'].tolist() == [[[1, 0, 0], [0, 1, 0], [1, 0, 1]][int(o[1:]) % 3] for o in ids]                  # the ids are those of these pictures
+    rows = [[1, 0, 0], [0, 1, 0], [1, 0, 1]]
+    assert kept['targets'].tolist() == [rows[int(o[1:]) % 3] for o in ids]                   # the ids are those of these pictures
     assert torch.isnan(kept['logits']).any()
 
 
 def test_a_rate_far_too_high_says_so(from_store):
     learn = from_store
     with torch.no_grad(): learn.model.head[-1].bias.fill_(float('inf'))
-    with learn.no_bar(), learn.no_logging(), pytest.raises(NonFiniteLoss, match='the pictures are finite: lower the learning rate .now 0.5.'): learn.fit(1, .5)
+    words = 'the pictures are finite: lower the learning rate .now 0.5.'
+    with learn.no_bar(), learn.no_logging(), pytest.raises(NonFiniteLoss, match=words): learn.fit(1, .5)
     with safe_open(learn.path/'nan_batch.safetensors', 'pt') as f: assert torch.isfinite(f.get_tensor('pictures')).all()
 
 
@@ -258,4 +271,5 @@ def test_a_network_for_other_data_is_refused(store, atlas, tmp_path):
     dls = store_dls(store, folds, 1, HPA28.subset('0 2 25'), bs=4)
     with pytest.raises(NetError, match='from number 0 on'): rgby_learner(dls, net, path=tmp_path)
     mixed = pack(read_samples(atlas), tmp_path/'mixed.zarr', 16, ['green', 'red', 'blue', 'yellow'], progress=False)
-    with pytest.raises(NetError, match='the store has green, red'): rgby_learner(store_dls(mixed, folds, 1, HPA28.subset('0 2 25'), bs=4), Tiny(), path=tmp_path)
+    dls = store_dls(mixed, folds, 1, HPA28.subset('0 2 25'), bs=4)
+    with pytest.raises(NetError, match='the store has green, red'): rgby_learner(dls, Tiny(), path=tmp_path)

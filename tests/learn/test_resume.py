@@ -30,9 +30,10 @@ from hpa_lib.run.recipes import load_recipe
 
 pytestmark = pytest.mark.slow
 
-# One fold of a run, as `hpa train` would do it. The third argument says where the process kills itself, the fourth in which epoch: "half" while the checkpoint is
-# written, "unnamed" when it is written but not yet in its place, "named" when it just has got its name; "log", "best": when those files of the epoch are written;
-# "after": anywhere, so many milliseconds after it began.
+# One fold of a run, as `hpa train` would do it. The third argument says where the process kills itself, the fourth in
+# which epoch: "half" while the checkpoint is written, "unnamed" when it is written but not yet in its place, "named"
+# when it just has got its name; "log", "best": when those files of the epoch are written; "after": anywhere, so many
+# milliseconds after it began.
 CHILD = '''
 import os, signal, sys, threading
 from pathlib import Path
@@ -49,8 +50,11 @@ def cut_save(state, f, *args, **kwargs):
     seen['epoch'] = state['epoch']
     if (where, when) != ('half', seen['epoch']): return save(state, f, *args, **kwargs)
     import io
-    whole = io.BytesIO(); save(state, whole); whole = whole.getvalue()
-    f.write(whole[:len(whole)//2]); f.flush(); die()
+    whole = io.BytesIO()
+    save(state, whole)
+    f.write(whole.getvalue()[:len(whole.getvalue())//2])
+    f.flush()
+    die()
 def cut_replace(a, b):
     checkpoint = Path(b).name == 'checkpoint.pt'
     if (where, when) == ('unnamed', seen['epoch']) and checkpoint: die()
@@ -67,8 +71,9 @@ predict_fold(run, store, 0, progress=False)
 '''
 
 VARIANTS = dict(ema=['train.average=ema', 'train.sampler=max_log', 'train.schedule=one_cycle', 'train.monitor=macro_f1', 'train.keep=2'],
-                mixup=['train.mix=mixup', 'train.opt=amsgrad', 'train.plateau=1', 'train.schedule=constant', 'train.clip=1', 'train.freeze=1', 'train.accumulate=2'])
-KILLS = dict(ema=[('best', 1), ('half', 1), ('named', 2)], mixup=[('unnamed', 0), ('log', 2)])      # then once more each at a moment of chance
+                mixup=['train.mix=mixup', 'train.opt=amsgrad', 'train.plateau=1', 'train.schedule=constant', 'train.clip=1',
+                       'train.freeze=1', 'train.accumulate=2'])
+KILLS = dict(ema=[('best', 1), ('half', 1), ('named', 2)], mixup=[('unnamed', 0), ('log', 2)])      # then once more each at a random moment
 
 
 @pytest.fixture(scope='module')
@@ -79,19 +84,27 @@ def store(tmp_path_factory):
     for i in range(64):
         for c,light in zip(('red', 'green', 'blue', 'yellow'), (60, 40 + 50*(i % 4), 60, 60)):
             Image.fromarray(rng.integers(0, light, (48, 48), np.uint8)).save(root/f'atlas/train/s{i:02}_{c}.png')
-    pd.DataFrame(dict(Id=[f's{i:02}' for i in range(64)], Target=[['0', '25', '2 0', '21'][i % 4] for i in range(64)])).to_csv(root/'atlas/train.csv', index=False)
+    targets = [['0', '25', '2 0', '21'][i % 4] for i in range(64)]
+    table = pd.DataFrame(dict(Id=[f's{i:02}' for i in range(64)], Target=targets))
+    table.to_csv(root/'atlas/train.csv', index=False)
     return pack(read_samples(root/'atlas'), root/'s.zarr', 48, progress=False)
 
 
 def recipe(variant):
-    return load_recipe('default', ['data.size=48', 'data.classes=0 2 21 25', 'split.folds=2', 'model.arch=resnet18', 'model.weights=none', 'model.hidden=32', 'train.bs=8', 'train.epochs=4', 'train.lr=0.002',
-                                   'train.loss=0.5*focal + 0.5*soft_f1', 'views.names=flips', *VARIANTS[variant]])
+    return load_recipe('default', [
+        'data.size=48', 'data.classes=0 2 21 25', 'split.folds=2', 'views.names=flips',
+        'model.arch=resnet18', 'model.weights=none', 'model.hidden=32',
+        'train.bs=8', 'train.epochs=4', 'train.lr=0.002', 'train.loss=0.5*focal + 0.5*soft_f1',
+        *VARIANTS[variant],
+    ])
 
 
 def start(store, run, where='never', when=0):
     "The command, whatever was before"
-    env = os.environ | dict(OMP_NUM_THREADS='1', PYTHONPATH=os.pathsep.join([str(Path(__file__).resolve().parents[2]), os.environ.get('PYTHONPATH', '')]))
-    return subprocess.Popen([sys.executable, '-W', 'ignore', '-c', CHILD, str(store.path), str(run), where, str(int(when))], stderr=subprocess.PIPE, text=True, env=env)
+    paths = os.pathsep.join([str(Path(__file__).resolve().parents[2]), os.environ.get('PYTHONPATH', '')])
+    env = os.environ | dict(OMP_NUM_THREADS='1', PYTHONPATH=paths)
+    words = [sys.executable, '-W', 'ignore', '-c', CHILD, str(store.path), str(run), where, str(int(when))]
+    return subprocess.Popen(words, stderr=subprocess.PIPE, text=True, env=env)
 
 
 def finished(child):
@@ -143,12 +156,14 @@ def same_files(a, b):
 @pytest.mark.parametrize('variant', VARIANTS)
 def test_killed_and_started_again_until_done(store, undisturbed, tmp_path, variant):
     whole, seconds = undisturbed(variant)
-    run, chance = start_run(store, recipe(variant), path=tmp_path/variant).path, np.random.default_rng(len(variant)).uniform(.1, .5)
-    for where,when in [*KILLS[variant], ('after', 1000*chance*seconds)]:
+    run = start_run(store, recipe(variant), path=tmp_path/variant).path
+    share = np.random.default_rng(len(variant)).uniform(.1, .5)
+    for where,when in [*KILLS[variant], ('after', 1000*share*seconds)]:
         code, err = finished(start(store, run, where, when))
         assert code == -signal.SIGKILL or where == 'after' and code == 0, f'{where} {when}: {err or "ended before it was killed"}'
         if where != 'after': assert not (run/'fold0/fold.json').is_file()
-        if where == 'half': assert all(o.stat().st_size > 1000 for o in only_partial(run/'fold0', 'checkpoint.pt'))     # half a checkpoint, never taken for one
+        if where == 'half':                                              # half a checkpoint, never taken for one
+            assert all(o.stat().st_size > 1000 for o in only_partial(run/'fold0', 'checkpoint.pt'))
     code, err = finished(start(store, run))
     assert code == 0, err
     files = same_files(whole, run/'fold0')
@@ -187,12 +202,13 @@ class Begun(Callback):
         if not self.iter: self.seen[self.epoch] = self.learn.model.head[-1].bias.detach().clone(), self.opt.hypers[-1]['lr']
 
 
-def fit(store, path, *cbs, keep=KeepBest, epochs=6, **kwargs):
+def fit(store, path, *cbs, keep=KeepBest, epochs=6, weights=None):
     "Six epochs, from the last checkpoint on if there is one"
     folds = pd.DataFrame(dict(id=store.samples.id, fold=np.arange(len(store)) % 2))
     set_seed(0)
     dls = store_dls(store, folds, 0, bs=8, path=path)
-    learn = rgby_learner(dls, 'test_resnet', weights=kwargs.pop('weights', None), hidden=16, cbs=[Played(), History(), keep(k=2), Averaging(), SteerByHand(), Checkpoint(), *cbs])
+    cbs = [Played(), History(), keep(k=2), Averaging(), SteerByHand(), Checkpoint(), *cbs]
+    learn = rgby_learner(dls, 'test_resnet', weights=weights, hidden=16, cbs=cbs)
     with learn.no_bar(), learn.no_logging(): learn.fit_schedule(epochs, 1e-3, 'constant')
     return learn
 

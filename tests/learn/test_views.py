@@ -15,8 +15,11 @@ from hpa_lib.learn.views import get_views, seen
 from hpa_lib.nets.models import RGBYNet
 from hpa_lib.synth.atlas import make_atlas
 
-WORDS = ['none', 'flips', 'dihedral4', 'dihedral8', 'crops1', 'crops4', 'five_crops', 'draws3(default)', 'draws2(bestfitting)', 'draws2(resnet50_rgb)', 'draws2(densenet_pipeline)',
-         'dihedral8*crops4', 'crops2*flips', 'flips*draws2(fastai_silver)']
+WORDS = [
+    'none', 'flips', 'dihedral4', 'dihedral8', 'crops1', 'crops4', 'five_crops',
+    'draws3(default)', 'draws2(bestfitting)', 'draws2(resnet50_rgb)', 'draws2(densenet_pipeline)',
+    'dihedral8*crops4', 'crops2*flips', 'flips*draws2(fastai_silver)',
+]
 
 
 def toy(n_out=3):
@@ -96,8 +99,16 @@ def test_sure_views_do_not_make_infinities():
     assert reduce_views(table, 'logit_mean').c['a'] == pytest.approx(.5, abs=.05)
 
 
-@pytest.mark.parametrize('text, words', [('dihedral', 'did you mean'), ('crops', "did you mean 'crops4'"), ('five_crop', "did you mean 'five_crops'"), ('draws3(resnet)', 'no augmentation called'),
-                                         ('draws0(default)', 'no views called'), ('dihedral8*flips', 'two turns'), ('crops2*draws2(default)', 'two cuts'), ('', 'no views called')])
+@pytest.mark.parametrize('text, words', [
+    ('dihedral', 'did you mean'),
+    ('crops', "did you mean 'crops4'"),
+    ('five_crop', "did you mean 'five_crops'"),
+    ('draws3(resnet)', 'no augmentation called'),
+    ('draws0(default)', 'no views called'),
+    ('dihedral8*flips', 'two turns'),
+    ('crops2*draws2(default)', 'two cuts'),
+    ('', 'no views called'),
+])
 def test_unknown_views_are_refused(text, words):
     with pytest.raises(LearnError, match=words):
         get_views(text)
@@ -109,13 +120,15 @@ def test_bundle_keeps_its_crop_at_every_scale(store, tmp_path):
     from hpa_lib.run.bundle import Bundle, save_bundle
     three = store.vocab.subset('0 2 25')
     net = save_model(rgby_model('resnet18', n_out=3, weights=None, hidden=16), tmp_path/'0.safetensors')
-    made = lambda name, **k: Bundle(save_bundle(tmp_path/name, [net], store, three, Decision(thresholds={o: .5 for o in three}), views='flips', **k))
+    half = Decision(thresholds={o: .5 for o in three})
+    def made(name, **k): return Bundle(save_bundle(tmp_path/name, [net], store, three, half, views='flips', **k))
     whole, cropping = made('whole'), made('crop', crop=32)
     assert whole.crop is None and cropping.crop == 32 and cropping.facts['members'][0]['crop'] == 32 and cropping.facts['format'] == 2
     far = store.samples.drop(columns=['status', 'error', 'height', 'width']).assign(pixel_size=2*store.pixel_size)
     near = cropping.predict(far, rescale=True, progress=False)
     big = pack(far, tmp_path/'big.zarr', 128, progress=False)                # twice the pixels, shown at 64
-    by_hand = reduce_views(predict_rows(cropping.models[0], big, vocab=three, views='flips', mean=store.mean, std=store.std, progress=False, crop=64))
+    how = dict(vocab=three, views='flips', mean=store.mean, std=store.std, progress=False, crop=64)
+    by_hand = reduce_views(predict_rows(cropping.models[0], big, **how))
     assert np.allclose(near[three.names], by_hand[three.names], atol=1e-5)
 
 

@@ -65,8 +65,9 @@ def members(store, rgb, tmp_path_factory):
     "Two members with nothing in common but their classes"
     root = tmp_path_factory.mktemp('weights')
     nets = [network(root/f'{i}.safetensors', seed=i) for i in range(3)]
-    wide = Member.of(nets, store, 'flips*crops2', 'max', 48, [0, 0, 1], name='wide', vocab=THREE)
-    narrow = Member.of([network(root/'n.safetensors', RGB, seed=5)], rgb, 'dihedral4', reduce_folds='max', name='narrow', vocab=THREE)
+    wide = Member.of(nets, store, 'flips*crops2', THREE, reduce='max', crop=48, folds=[0, 0, 1], name='wide')
+    other = network(root/'n.safetensors', RGB, seed=5)
+    narrow = Member.of([other], rgb, 'dihedral4', THREE, reduce_folds='max', name='narrow')
     assert not np.allclose(wide.mean[:3], narrow.mean, atol=1e-4)
     return wide, narrow
 
@@ -86,8 +87,8 @@ def both(members, tmp_path_factory): return opened(save_members(tmp_path_factory
 
 def by_hand(m, store):
     "A member's probabilities without any bundle"
-    tables = [predict_rows(load_model(o), store, vocab=THREE, views=m.views, fold=k, mean=np.array(m.mean), std=np.array(m.std), crop=m.crop, progress=False)
-              for o,k in zip(m.weights, m.folds)]
+    how = dict(vocab=THREE, views=m.views, mean=np.array(m.mean), std=np.array(m.std), crop=m.crop, progress=False)
+    tables = [predict_rows(load_model(o), store, fold=k, **how) for o,k in zip(m.weights, m.folds)]
     return reduce_views(pd.concat(tables), m.reduce, m.reduce_folds)
 
 
@@ -212,7 +213,8 @@ def test_weights_of_another_network(name, how, words, store, tmp_path):
 
 def test_weights_that_are_no_network(store, tmp_path):
     torch.save({}, tmp_path/'mine.pth')
-    with pytest.raises(RunError, match=r"mine.pth: a bundle holds .safetensors files: write the network with save_model\(learn.model, 'mine.safetensors'\)"):
+    words = r"mine.pth: a bundle holds .safetensors files: write the network with save_model\(learn.model, 'mine.safetensors'\)"
+    with pytest.raises(RunError, match=words):
         save_bundle(tmp_path/'b', [tmp_path/'mine.pth'], store, THREE, HALF)
     cut = network(tmp_path/'cut.safetensors')
     cut.write_bytes(cut.read_bytes()[:-100])
@@ -250,7 +252,7 @@ def test_format_1_predicts_the_same(members, samples, store, tmp_path):
 
 def test_the_oldest_bundles_know_neither_folds_nor_crop(store, samples, tmp_path):
     net = network(tmp_path/'0.safetensors')
-    new = opened(save_bundle(tmp_path/'new', [net], store, THREE, HALF, 'flips'))
+    new = opened(save_bundle(tmp_path/'new', [net], store, THREE, HALF, views='flips'))
     facts = older(tmp_path/'old', new)
     for o in ('folds', 'reduce_folds', 'crop', 'pixel_size', 'about'): del facts[o]
     (tmp_path/'old/bundle.json').write_text(json.dumps(facts))
@@ -260,8 +262,12 @@ def test_the_oldest_bundles_know_neither_folds_nor_crop(store, samples, tmp_path
 
 
 @pytest.mark.parametrize('change, words', [
-    (dict(format=3), 'is of format 3, this hpa_lib reads formats 1 and 2: update'), (dict(members=None), 'does not tell members'),
-    (dict(members=[dict(weights=[], tilt=3)]), 'a member that is not understood'), (dict(reading=dict(gamma=2)), 'newer'), ('{"format": 2', 'not readable as JSON')])
+    (dict(format=3), 'is of format 3, this hpa_lib reads formats 1 and 2: update'),
+    (dict(members=None), 'does not tell members'),
+    (dict(members=[dict(weights=[], tilt=3)]), 'a member that is not understood'),
+    (dict(reading=dict(gamma=2)), 'newer'),
+    ('{"format": 2', 'not readable as JSON'),
+])
 def test_damaged_or_newer_bundles(change, words, store, tmp_path):
     path = save_bundle(tmp_path/'b', [network(tmp_path/'0.safetensors')], store, THREE, HALF)
     facts = json.loads((path/'bundle.json').read_text())
@@ -294,8 +300,9 @@ def test_an_old_bundle_survives_a_failing_overwrite(store, tmp_path, monkeypatch
 
 KILLED = """
 import os, sys
-from hpa_lib import bundle, core
-from hpa_lib.bundle import Bundle, save_members
+from hpa_lib import core
+from hpa_lib.run import bundle
+from hpa_lib.run.bundle import Bundle, save_members
 path, where = sys.argv[1:]
 def die(*args): os._exit(9)
 if where == 'before': bundle.write_json = die
@@ -336,7 +343,7 @@ def test_reading_of_the_store_travels(samples, tmp_path):
         wide[o] = [str(tmp_path/f'{i}_{o}.png') for i in range(4)]
         for old,new in zip(samples[o], wide[o]): Image.fromarray(np.pad(np.array(Image.open(old)), ((0, 0), (8, 8)))).save(new)
     store = pack(wide, tmp_path/'s.zarr', 64, fit='crop', missing='allow', progress=False)
-    path = save_bundle(tmp_path/'b', [network(tmp_path/'1.safetensors')], store, THREE, HALF, 'flips')
+    path = save_bundle(tmp_path/'b', [network(tmp_path/'1.safetensors')], store, THREE, HALF, views='flips')
     b = opened(path)
     assert (b.reading.fit, b.reading.missing, b.reading.depth) == ('crop', 'allow', '16')
     answer, heard = spoken(b.predict, wide, progress=False)
@@ -372,14 +379,14 @@ def test_members_read_in_two_ways_are_not_settled(members, samples, tmp_path):
 
 
 def test_a_store_says_how_it_was_packed(store, tmp_path):
-    path = save_bundle(tmp_path/'b', [network(tmp_path/'1.safetensors')], store, THREE, HALF, 'flips', reading=Reading(depth='12'))
+    path = save_bundle(tmp_path/'b', [network(tmp_path/'1.safetensors')], store, THREE, HALF, views='flips', reading=Reading(depth='12'))
     b = opened(path)
     _, heard = spoken(b.predict, store, progress=False)
     assert len(heard) == 1 and "depth='16', those of the training were read with depth='12'" in heard[0]
     with pytest.raises(RunError, match="s.zarr is packed already, with depth='16': give the samples table to have pictures read with depth=12"):
         b.predict(store, depth=12)
     assert len(spoken(b.predict, store, depth=16, missing='error', progress=False)[1]) == 1
-    open_ = opened(save_bundle(tmp_path/'open', [network(tmp_path/'2.safetensors')], store, THREE, HALF, 'flips', unsettled=['depth']))
+    open_ = opened(save_bundle(tmp_path/'open', [network(tmp_path/'2.safetensors')], store, THREE, HALF, views='flips', unsettled=['depth']))
     assert spoken(open_.predict, store, progress=False)[1] == []         # nothing to ask: the pictures are read already
 
 
@@ -391,8 +398,8 @@ def test_rows_that_say_it_themselves(samples, tmp_path):
         for old,new in zip(samples[c][:3], deep[c]): Image.fromarray(np.array(Image.open(old)).astype(np.uint16)*16).save(new)
     mixed, twelve = (pack(o, tmp_path/f'{n}.zarr', 64, progress=False) for n,o in (('m', deep), ('t', deep[:3])))
     net = network(tmp_path/'1.safetensors')
-    open_ = opened(save_bundle(tmp_path/'open', [net], mixed, THREE, HALF, 'flips'))
-    settled = opened(save_bundle(tmp_path/'settled', [net], twelve, THREE, HALF, 'flips'))
+    open_ = opened(save_bundle(tmp_path/'open', [net], mixed, THREE, HALF, views='flips'))
+    settled = opened(save_bundle(tmp_path/'settled', [net], twelve, THREE, HALF, views='flips'))
     assert (open_.unsettled, open_.reading.depth, settled.unsettled, settled.reading.depth) == (['depth'], '16', [], '12')
     with pytest.raises(RunError, match='differed in depth: say depth='):
         open_.predict(deep)                                              # three rows leave it open
@@ -406,7 +413,7 @@ def test_rows_that_say_it_themselves(samples, tmp_path):
 
 
 def test_unknown_option_is_refused(store, tmp_path):
-    b = opened(save_bundle(tmp_path/'b', [network(tmp_path/'1.safetensors')], store, THREE, HALF, 'flips'))
+    b = opened(save_bundle(tmp_path/'b', [network(tmp_path/'1.safetensors')], store, THREE, HALF, views='flips'))
     with pytest.raises(ValueError, match="fit 'cut': known are error, crop, squash"):
         b.predict(store.samples, fit='cut')
 
@@ -496,7 +503,9 @@ def test_export_of_a_datablock_is_refused(samples, tmp_path):
     from fastai.data.block import DataBlock, MultiCategoryBlock
     from fastai.data.transforms import IndexSplitter
     from hpa_lib.learn.loaders import RGBYBlock
-    block = DataBlock((RGBYBlock(size=32), MultiCategoryBlock(vocab=THREE.names)), get_x=lambda o: o, get_y=lambda o: THREE.only([o.labels])[0], splitter=IndexSplitter([0, 1]))
+    blocks = (RGBYBlock(size=32), MultiCategoryBlock(vocab=THREE.names))
+    def get_y(o): return THREE.only([o.labels])[0]
+    block = DataBlock(blocks, get_x=lambda o: o, get_y=get_y, splitter=IndexSplitter([0, 1]))
     items = [o for _,o in samples.iterrows()]
     learn = rgby_learner(block.dataloaders(items, bs=2, path=tmp_path), 'test_resnet', weights=None, hidden=8, path=tmp_path)
     with pytest.raises(RunError, match='DataLoaders are not of a store.*train with store_dls'):
