@@ -286,6 +286,11 @@ def reduce_views(
     probs.index.names = ['id', 'fold']
     return over_folds(over_views(probs, ['id', 'fold']), ['id'])
 
+# %% ../../nbs/data/58_probs.ipynb #exact
+_EXACT_BY_ITSELF = tuple(int(o) for o in pd.__version__.split('.')[:2]) >= (3, 1)
+# How `pd.read_csv` reads a number to the last bit: by itself from pandas 3.1 on, which warns of the option
+EXACT = {} if _EXACT_BY_ITSELF else dict(float_precision='round_trip')
+
 # %% ../../nbs/data/58_probs.ipynb #c-raw-tables
 ANSWERED = ('error', 'labels', 'Predicted') # columns that `hpa predict` writes beside `status` and the classes
 BLANKS = ('', 'NA', 'N/A', '<NA>', 'nan', 'NaN', 'null', 'NULL', 'None') # how a CSV says that a number is missing
@@ -307,8 +312,7 @@ def _csv(path:Path) -> pd.DataFrame:
     "A table whose ids are text, also those that are called NA"
     columns = pd.read_csv(path, nrows=0).columns
     blanks = {o: list(BLANKS) for o in columns if o not in ('id', 'Id')}
-    how = dict(keep_default_na=False, na_values=blanks, float_precision='round_trip')
-    return pd.read_csv(path, dtype={'id': str, 'Id': str}, **how)
+    return pd.read_csv(path, dtype={'id': str, 'Id': str}, keep_default_na=False, na_values=blanks, **EXACT)
 
 def _array(path:Path, ids:pd.Index|None, vocab:Vocab|None) -> pd.DataFrame:
     "A bare array with its ids and class names"
@@ -435,7 +439,7 @@ def write_csv(
     table:pd.DataFrame, # any table
     path:str|Path, # the file
 ) -> Path: # the same
-    "Write a table without its index; its numbers are read again to the last bit (`float_precision='round_trip'`)"
+    "Write a table without its index; its numbers are read again to the last bit, by `pd.read_csv(path, **EXACT)`"
     single = [c for c, kind in table.dtypes.items() if pd.api.types.is_float_dtype(kind)]
     with writing(path) as part: table.astype(dict.fromkeys(single, float)).to_csv(part, index=False)
     return Path(path)

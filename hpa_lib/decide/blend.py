@@ -15,7 +15,7 @@ from typing import Annotated
 import numpy as np
 import pandas as pd
 from fastcore.basics import patch
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_serializer, model_validator
 
 from ..core import DataError, DecisionError, few
 from ..data.labels import HPA28, Vocab, get_vocab
@@ -156,6 +156,11 @@ class Blend(BaseModel):
     # table -> class -> probabilities of the fit, rising; "rank" only, without them ranks are among the samples at hand
     reference:Annotated[dict[str, dict[str,list[float]]], Field(repr=False)]={}
     fitted:dict[str, int|float|str|list[str]]={} # by what, on how many samples
+    @model_serializer(mode='wrap')
+    def _facts(self, handler):
+        facts = handler(self)
+        if not self.reference: facts.pop('reference', None)       # other rules are written as they always were
+        return facts
     @model_validator(mode='after')
     def _possible(self):
         if self.reference: _check_reference(self)
