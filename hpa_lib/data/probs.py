@@ -246,23 +246,17 @@ def reduce_rule(
 
 # %% ../../nbs/data/58_probs.ipynb #c-check-rows
 def _check_rows(table:pd.DataFrame) -> None:
-    "Raises `DecisionError` for rows without id or fold, and for a view of a sample that is there twice"
+    "Raises `DecisionError` for rows without id or fold"
     for what in ('id', 'fold'):
         gap = table[what].isna().to_numpy()
         if gap.any():
             whose = "" if what == 'id' else f", sample {table['id'].iloc[gap.argmax()]!r},"
             cure = "a table of views says whose each row is, and which fold answered"
             raise DecisionError(f"row {gap.argmax()}{whose} has no {what}: {cure}")
-    if 'view' not in table: return
-    twice = table.duplicated(['id', 'fold', 'view']).to_numpy()
-    if twice.any():
-        row = table.iloc[twice.argmax()]
-        what = f"sample {row['id']!r} has view {row['view']} of fold {row['fold']} twice"
-        raise DecisionError(f"{what}, one of {twice.sum()} rows too many: give each view of a fold once")
 
 # %% ../../nbs/data/58_probs.ipynb #reduce-views
 def reduce_views(
-    table:pd.DataFrame, # probability table; rows are told apart by id, fold and view, classes by name
+    table:pd.DataFrame, # probability table; every row of an id and fold is a view of it
     how:str='mean', # over the views of a sample in a fold: "mean", "max", "logit_mean", or a quantile: "quantile(.75)"
     folds:str='mean', # then over folds, by the same rules
 ) -> pd.DataFrame: # id x class, ids in order of first appearance

@@ -304,7 +304,7 @@ def _labelled(samples:pd.DataFrame, ids:pd.Index) -> pd.DataFrame:
     "The rows of `ids`, each once, all with class names for labels"
     twice = samples.id[samples.id.duplicated() & samples.id.isin(ids)]
     if len(twice):
-        raise DecisionError(f"id {few(twice)} occurs more than once in the samples table: give each sample once")
+        raise DecisionError(f"id {few(twice)} is a duplicate in the samples table: give each sample once")
 
     # Labels
     rows = samples.set_index('id').reindex(ids)
