@@ -576,14 +576,14 @@ def write_answer(
     vocab:Vocab, # for the codes
     path:str|Path, # CSV to write
 ) -> Path: # the file
-    "Write a table of predictions: names for people, codes for submissions"
+    "Write predictions: names for people, codes for submissions, and probabilities to the last bit, for `hpa submit`"
+    from hpa_lib.data.probs import write_csv
     text = [None if o is None else '|'.join(o) for o in answer.labels]
     codes = [None if o is None else vocab.text(o) for o in answer.labels]
     table = answer.drop(columns='labels').rename(columns=dict(id='Id'))
     table.insert(3, 'labels', text)
     table.insert(4, 'Predicted', codes)
-    with writing(path) as part: table.to_csv(part, index=False, float_format='%.5f')
-    return Path(path)
+    return write_csv(table, path)
 
 # %% ../nbs/90_cli.ipynb #c-1926e9a7
 def _run_of(path):
@@ -858,7 +858,6 @@ def _test_tables(probs, run, ids, vocab, reduce):
 
 def _decision_for(tables, file, run, known, codes, shift, out):
     "The decision that was named, or that of the run; moved to the class ratios of these rows, with labels known since"
-    from hpa_lib.decide.blend import read_known
     from hpa_lib.decide.decision import load_decision, shift_decision
     if not file and not run:
         cure = "give the JSON that says how probabilities become labels; `hpa decide` writes one"
@@ -869,14 +868,35 @@ def _decision_for(tables, file, run, known, codes, shift, out):
         except DecisionError as e: raise ValueError(f"--decision {file}: {e}") from None
         print(ratios.round(3).to_string())
         print(f"{decision.save(Path(out).with_suffix('.decision.json'))}: the decision moved to these ratios")
-    if known: decision = decision.model_copy(update=dict(known=decision.known | read_known(known, codes)))
+    if known: decision = decision.model_copy(update=dict(known=decision.known | _known_here(known, tables, codes)))
     return decision
+
+def _known_here(path, tables, codes):
+    "Known labels, and a word on how many of their samples are among those to decide; `ValueError` where none is"
+    from hpa_lib.data.probs import name_tables, row_names
+    from hpa_lib.decide.blend import read_known
+    known = read_known(path, codes)
+    ids = row_names(next(iter(name_tables(tables).values())))
+    here = [o for o in known if o in set(ids)]
+    if not here:
+        what = f"--known {path}: none of its {len(known)} ids, such as {next(iter(known))!r}, is among the {len(ids)} samples"
+        raise ValueError(f"{what}, such as {ids[0]!r}: are they of the same pictures?")
+    print(f"{path}: labels of {len(here)} of {len(known)} ids are of these samples")
+    return known
+
+def _say_codes(decision, codes):
+    "A word where the classes of the decision are those of another vocabulary than the one whose codes are written"
+    from hpa_lib.data.labels import vocabs
+    own = [k for k, v in vocabs.items() if set(v.names) == set(decision.thresholds)]
+    if own and set(codes.names) != set(decision.thresholds):
+        print(f"codes are those of {codes!r}, and the classes those of {own[0]}: --vocab {own[0]} writes its codes")
 
 def _submit_tables(tables, decision, sample, twins, run, codes, out):
     "Write the labels of a decision"
     from hpa_lib.data.samples import load_samples
     from hpa_lib.decide.submit import check_submission, write_submission
     tied = load_samples(twins) if twins else run.samples if run and decision.average_twins else None
+    _say_codes(decision, codes)
     labels = decision.decide(tables, tied)
     write_submission(out, labels.index, labels, codes, sample)
     if sample: check_submission(out, sample, codes, empty=True)

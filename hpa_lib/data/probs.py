@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['REDUCE_RULES', 'check_probs', 'check_hot', 'class_table', 'same_things', 'align_tables', 'name_tables', 'match',
-           'reduce_rule', 'reduce_views', 'ProbTable', 'read_table', 'read_probs', 'write_probs']
+           'reduce_rule', 'reduce_views', 'ProbTable', 'read_table', 'read_probs', 'write_csv', 'write_probs']
 
 # %% ../../nbs/data/58_probs.ipynb #c-tables-imports
 import re
@@ -64,6 +64,21 @@ def check_hot(
             raise DecisionError(f"value {h[i,j]} at {_place(hot, i, j)}: targets and decisions are 0 or 1")
     return h.astype(bool)
 
+# %% ../../nbs/data/58_probs.ipynb #c-class-columns
+def _class_columns(
+    table:pd.DataFrame, # perhaps fold and view, then one column per class
+) -> pd.DataFrame: # the classes only
+    "The columns of the classes; raises `DecisionError` where two share a name and where one holds no numbers"
+    probs = table.drop(columns=['fold', 'view'], errors='ignore')
+    if not probs.columns.is_unique:
+        double = probs.columns[probs.columns.duplicated()][0]
+        raise DecisionError(f"two columns are called {double!r}: give each class one column")
+    text = [c for c in probs.columns if not pd.api.types.is_numeric_dtype(probs[c])]
+    if text:
+        cure = "a probability table has id, fold, view and classes only"
+        raise DecisionError(f"column {text[0]!r} holds no numbers: {cure}")
+    return probs
+
 # %% ../../nbs/data/58_probs.ipynb #class-table
 def class_table(
     table:pd.DataFrame, # id (a column or the index), perhaps fold and view, then one column per class
@@ -80,18 +95,8 @@ def class_table(
     if table.index.hasnans:
         raise DecisionError(f"row {table.index.isna().argmax()} has no id: a probability table names its samples")
 
-    # Classes
-    probs = table.drop(columns=['fold', 'view'], errors='ignore')
-    if not probs.columns.is_unique:
-        double = probs.columns[probs.columns.duplicated()][0]
-        raise DecisionError(f"two columns are called {double!r}: give each class one column")
-    text = [c for c in probs.columns if not pd.api.types.is_numeric_dtype(probs[c])]
-    if text:
-        cure = "a probability table has id, fold, view and classes only"
-        raise DecisionError(f"column {text[0]!r} holds no numbers: {cure}")
-
     # Probabilities; a missing one of pandas' nullable types becomes NaN, which is refused
-    probs = probs.astype(float)
+    probs = _class_columns(table).astype(float)
     check_probs(probs)
     return probs
 
@@ -216,11 +221,9 @@ def _logit_mean(table:pd.DataFrame, keys:list[str]) -> pd.DataFrame:
     logits = _rows_of(np.log(p/(1 - p)), keys).mean()
     return 1/(1 + np.exp(-logits))
 
-# %% ../../nbs/data/58_probs.ipynb #reduce-rule
-def reduce_rule(
-    text:str, # "mean", "max", "logit_mean", or a quantile such as "quantile(.75)"
-) -> Callable: # (table, levels of its index that stay) -> table, in order of first appearance
-    "The rule of that name; raises `DecisionError` for what it does not know"
+# %% ../../nbs/data/58_probs.ipynb #c-rule-of
+def _rule_of(text:str) -> Callable:
+    "The rule of that name, on probabilities that were checked"
     if text in ('mean', 'max'): return lambda table, keys: _rows_of(table, keys).agg(text)
     if text == 'logit_mean': return _logit_mean
     quantile = re.fullmatch(r'quantile\((0|1|1\.0*|0?\.\d+)\)', str(text))
@@ -230,23 +233,57 @@ def reduce_rule(
     cure = f"{near(text, REDUCE_RULES)} (a quantile of any number from 0 to 1)"
     raise DecisionError(f"views and folds are not reduced by {text!r}: {cure}")
 
+# %% ../../nbs/data/58_probs.ipynb #reduce-rule
+def reduce_rule(
+    text:str, # "mean", "max", "logit_mean", or a quantile such as "quantile(.75)"
+) -> Callable: # (table, levels of its index that stay) -> table, in order of first appearance
+    "The rule of that name; raises `DecisionError` for what it does not know, and the rule for what is no probability"
+    rule = _rule_of(text)
+    def checked(table, keys):
+        check_probs(table)
+        return rule(table, keys)
+    return checked
+
+# %% ../../nbs/data/58_probs.ipynb #c-check-rows
+def _check_rows(table:pd.DataFrame) -> None:
+    "Raises `DecisionError` for rows without id or fold"
+    for what in ('id', 'fold'):
+        gap = table[what].isna().to_numpy()
+        if gap.any():
+            whose = "" if what == 'id' else f", sample {table['id'].iloc[gap.argmax()]!r},"
+            cure = "a table of views says whose each row is, and which fold answered"
+            raise DecisionError(f"row {gap.argmax()}{whose} has no {what}: {cure}")
+
 # %% ../../nbs/data/58_probs.ipynb #reduce-views
 def reduce_views(
-    table:pd.DataFrame, # probability table
+    table:pd.DataFrame, # probability table; every row of an id and fold is a view of it
     how:str='mean', # over the views of a sample in a fold: "mean", "max", "logit_mean", or a quantile: "quantile(.75)"
     folds:str='mean', # then over folds, by the same rules
 ) -> pd.DataFrame: # id x class, ids in order of first appearance
-    "One row per sample; raises `DecisionError` for another rule, and for a table without ids or folds"
+    "One row per sample; raises `DecisionError` for another rule, and for NaN, which it names by sample and class"
     over_views = reduce_rule(how)
     over_folds = reduce_rule(folds)
     missing = [o for o in ('id', 'fold') if o not in table]
     if missing:
         cure = "give a probability table, with id, fold, view and a column per class"
         raise DecisionError(f"the table has no column {missing[0]!r}: {cure}")
+    _check_rows(table)
+
+    # Every number, by the name of its sample
+    probs = _class_columns(table.set_index('id'))
+    nullable = [c for c in probs if pd.api.types.is_extension_array_dtype(probs[c])]
+    probs = probs.astype(dict.fromkeys(nullable, float))
+    check_probs(probs)
 
     # Views within each fold, then folds
-    table = table.set_index(['id', 'fold']).drop(columns='view', errors='ignore')
-    return over_folds(over_views(table, ['id', 'fold']), ['id'])
+    probs = probs.set_index(table.fold.to_numpy(), append=True)
+    probs.index.names = ['id', 'fold']
+    return over_folds(over_views(probs, ['id', 'fold']), ['id'])
+
+# %% ../../nbs/data/58_probs.ipynb #exact
+_EXACT_BY_ITSELF = tuple(int(o) for o in pd.__version__.split('.')[:2]) >= (3, 1)
+# How `pd.read_csv` reads a number to the last bit: by itself from pandas 3.1 on, which warns of the option
+EXACT = {} if _EXACT_BY_ITSELF else dict(float_precision='round_trip')
 
 # %% ../../nbs/data/58_probs.ipynb #c-raw-tables
 ANSWERED = ('error', 'labels', 'Predicted') # columns that `hpa predict` writes beside `status` and the classes
@@ -269,7 +306,7 @@ def _csv(path:Path) -> pd.DataFrame:
     "A table whose ids are text, also those that are called NA"
     columns = pd.read_csv(path, nrows=0).columns
     blanks = {o: list(BLANKS) for o in columns if o not in ('id', 'Id')}
-    return pd.read_csv(path, dtype={'id': str, 'Id': str}, keep_default_na=False, na_values=blanks)
+    return pd.read_csv(path, dtype={'id': str, 'Id': str}, keep_default_na=False, na_values=blanks, **EXACT)
 
 def _array(path:Path, ids:pd.Index|None, vocab:Vocab|None) -> pd.DataFrame:
     "A bare array with its ids and class names"
@@ -391,6 +428,16 @@ def read_probs(
     "Probabilities from a file, checked; raises `DecisionError` naming the file"
     return read_table(path, ids, names, reduce, folds).probs
 
+# %% ../../nbs/data/58_probs.ipynb #write-csv
+def write_csv(
+    table:pd.DataFrame, # any table
+    path:str|Path, # the file
+) -> Path: # the same
+    "Write a table without its index; its numbers are read again to the last bit, by `pd.read_csv(path, **EXACT)`"
+    single = [c for c, kind in table.dtypes.items() if pd.api.types.is_float_dtype(kind)]
+    with writing(path) as part: table.astype(dict.fromkeys(single, float)).to_csv(part, index=False)
+    return Path(path)
+
 # %% ../../nbs/data/58_probs.ipynb #write-probs
 def write_probs(
     table:pd.DataFrame, # probability table; an index called `id` becomes the column
@@ -404,7 +451,6 @@ def write_probs(
     if 'id' not in table:
         cure = "a probability table names its samples"
         raise DecisionError(f"{path}: no `id` among the columns {few(table.columns)}: {cure}")
-    with writing(path) as part:
-        if path.suffix == '.csv': table.to_csv(part, index=False)
-        else: table.to_parquet(part, index=False)
+    if path.suffix == '.csv': return write_csv(table, path)
+    with writing(path) as part: table.to_parquet(part, index=False)
     return path

@@ -15,11 +15,12 @@ from typing import Annotated
 import numpy as np
 import pandas as pd
 from fastcore.basics import patch
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_serializer, model_validator
 
 from ..core import DataError, DecisionError, few
 from ..data.labels import HPA28, Vocab, get_vocab
-from ..data.probs import align_tables, check_hot, check_probs, class_table, same_things
+from ..data.probs import align_tables, check_hot, check_probs, class_table, match, same_things
+from ..data.samples import derive_groups, tidy_samples
 from ..data.scores import counts_f1, f1_per_class, macro_f1, mean_ap
 from .thresholds import apply_thresholds, fit_thresholds, fold_array, group_counts
 
@@ -62,16 +63,24 @@ def _mix(p:np.ndarray, w:np.ndarray, how:str) -> np.ndarray:
 # %% ../../nbs/decide/64_blend.ipynb #c-af7051f5
 def _by_class(weight:float|Mapping[str,float], classes:list[str]) -> Mapping[str,float]:
     "The weight of a table in each class: its own, or one number for all"
+    if isinstance(weight, pd.Series): return weight.to_dict()
     return weight if isinstance(weight, Mapping) else dict.fromkeys(classes, weight)
 
+def _named_weights(weights) -> Mapping:
+    "Weights by table, from a mapping, a Series or a DataFrame; raises `DecisionError` for numbers without names"
+    if isinstance(weights, pd.DataFrame): return weights.to_dict('index')
+    if isinstance(weights, pd.Series): return weights.to_dict()
+    if isinstance(weights, Mapping): return weights
+    raise DecisionError(f"weights {weights!r} have no names: give table -> number")
+
 def _weights(
-    weights:Mapping[str,float|Mapping[str,float]]|None, # as for `blend`
+    weights:Mapping[str,float|Mapping[str,float]]|pd.Series|pd.DataFrame|None, # as for `blend`
     tables:Iterable[str], # names of the tables
     classes:Iterable[str], # names of the classes
 ) -> pd.DataFrame: # table x class
     "Weights of each table in each class; each column sums to 1"
     tables, classes = list(tables), list(classes)
-    if weights is None: weights = dict.fromkeys(tables, 1)
+    weights = dict.fromkeys(tables, 1) if weights is None else _named_weights(weights)
     same_things(weights, tables, 'table', 'the weights')
     each = {name: _by_class(weights[name], classes) for name in tables}
     for name,weight in each.items(): same_things(weight, classes, 'class', f"the weights of table {name!r}")
@@ -100,7 +109,8 @@ def _check_rule(how:str, w:pd.DataFrame) -> None:
 def blend(
     tables:Mapping[str,pd.DataFrame], # name -> probability table, one row per sample
     how:str='mean', # "mean", "geometric", "logit", "rank", "max", or "power(q)"
-    weights:Mapping[str,float|Mapping[str,float]]|None=None, # table -> number, or -> class -> number; None: all equal
+    # table -> number, or -> class -> number; by name, in any order; None: all equal
+    weights:Mapping[str,float|Mapping[str,float]]|pd.Series|pd.DataFrame|None=None,
 ) -> pd.DataFrame: # N x C, index id; rows and columns in the order of the first table
     "One table from several"
     aligned = align_tables(tables)
@@ -110,6 +120,31 @@ def blend(
     mixed = _mix(np.stack(list(aligned.values())), w.to_numpy(), how)
     return pd.DataFrame(mixed, index=first.index, columns=first.columns)
 
+# %% ../../nbs/decide/64_blend.ipynb #c-reference
+def _reference(how:str, tables:Mapping[str,pd.DataFrame]) -> dict:
+    "Table -> class -> rising probabilities, for the rule \"rank\"; nothing for the others"
+    if how != 'rank': return {}
+    def rising(table): return {name: np.sort(p.to_numpy()).tolist() for name,p in table.items()}
+    return {name: rising(table) for name,table in align_tables(tables).items()}
+
+def _places(table:pd.DataFrame, fitted:Mapping[str,list]) -> pd.DataFrame:
+    "Places among the samples of the fit, as `_rank` gives them to these samples themselves"
+    def place(p):
+        others = fitted[p.name]
+        below, upto = (np.searchsorted(others, p, side) for side in ('left', 'right'))
+        return (below + upto)/2 / len(others)
+    return table.apply(place)
+
+def _check_reference(blend) -> None:
+    "Raises `DecisionError` unless the reference is one of ranks, for the tables and classes of the blend"
+    if blend.how != 'rank': raise DecisionError(f"rule {blend.how!r} has no reference: only 'rank' has")
+    same_things(blend.reference, blend.weights, 'table', 'the reference')
+    for name,classes in blend.reference.items():
+        same_things(classes, blend.classes, 'class', f"the reference of table {name!r}")
+        for o,p in classes.items():
+            rising = len(p) and min(p) >= 0 and max(p) <= 1 and (np.diff(p) >= 0).all()
+            if not rising: raise DecisionError(f"the reference of {name!r}, {o!r} holds no rising probabilities")
+
 # %% ../../nbs/decide/64_blend.ipynb #blend-5
 class Blend(BaseModel):
     "How tables become one; unknown fields and impossible values are refused"
@@ -118,9 +153,17 @@ class Blend(BaseModel):
     weights:Annotated[dict[str, float|dict[str,float]], Field(min_length=1)] # table -> number, or -> class -> number
     classes:Annotated[list[str], Field(min_length=1)] # class names, in the order of the result
     bias:dict[str,float]={} # class -> number added on the logit scale; "stack" only
+    # table -> class -> probabilities of the fit, rising; "rank" only, without them ranks are among the samples at hand
+    reference:Annotated[dict[str, dict[str,list[float]]], Field(repr=False)]={}
     fitted:dict[str, int|float|str|list[str]]={} # by what, on how many samples
+    @model_serializer(mode='wrap')
+    def _facts(self, handler):
+        facts = handler(self)
+        if not self.reference: facts.pop('reference', None)       # other rules are written as they always were
+        return facts
     @model_validator(mode='after')
     def _possible(self):
+        if self.reference: _check_reference(self)
         if self.how != 'stack':
             if self.bias: raise DecisionError(f"rule {self.how!r} has no bias: only 'stack' has")
             _check_rule(self.how, _weights(self.weights, self.weights, self.classes))
@@ -144,6 +187,11 @@ def apply(self:Blend,
     first = next(iter(aligned.values()))
     same_things(first.columns, self.classes, 'class', 'every table')
     aligned = {name: table[self.classes] for name,table in aligned.items()}
+
+    # Ranks among the samples of the fit are averaged
+    if self.reference:
+        aligned = {name: _places(table, self.reference[name]) for name,table in aligned.items()}
+        return blend(aligned, 'mean', self.weights)
     if self.how != 'stack': return blend(aligned, self.how, self.weights)
 
     # A stack: a weighted sum of logits, and a bias
@@ -166,10 +214,12 @@ def target_table(
 
 # %% ../../nbs/decide/64_blend.ipynb #log-loss
 def log_loss(
-    targs:np.ndarray, # N x C, 0 or 1
-    probs:np.ndarray, # N x C, in [0, 1]; moved to 1e-7 from 0 and 1
+    targs:np.ndarray|pd.DataFrame, # N x C, 0 or 1
+    # N x C, in [0, 1]; moved to 1e-7 from 0 and 1; matched by id and class, arrays by place
+    probs:np.ndarray|pd.DataFrame,
 ) -> float: # nats, mean over samples and classes; 0 is best
     "Binary cross-entropy"
+    targs, probs = match(targs=targs, probs=probs)
     p = _inside(check_probs(probs))
     y = check_hot(targs, p.shape)
     return float(-np.log(np.where(y, p, 1 - p)).mean())
@@ -199,10 +249,11 @@ def _average(x:np.ndarray, w:np.ndarray, back:Callable) -> np.ndarray:
     "N x C from tables M x N x C on the scale of a rule, and M weights"
     return np.clip(back(np.tensordot(w, x, 1)), 0, 1)
 
-def _found(how, names, w, classes, n, **fitted) -> Blend:
+def _found(how, tables, names, w, classes, n, **fitted) -> Blend:
     "A blend with one weight per table"
     weights = dict(zip(names, (w/w.sum()).tolist()))
-    return Blend(how=how, weights=weights, classes=classes, fitted=dict(fitted, samples=n))
+    reference = _reference(how, {name: tables[name] for name in names})
+    return Blend(how=how, weights=weights, classes=classes, reference=reference, fitted=dict(fitted, samples=n))
 
 # %% ../../nbs/decide/64_blend.ipynb #simplex-weights
 def simplex_weights(
@@ -232,7 +283,7 @@ def simplex_weights(
     )
     if not found.success: raise DecisionError(f"no best weights found ({found.message}): try `hill_climb`")
     w = np.round(np.clip(found.x, 0, 1), 6)
-    return _found(how, names, w, classes, len(y), by='simplex_weights')
+    return _found(how, tables, names, w, classes, len(y), by='simplex_weights')
 
 # %% ../../nbs/decide/64_blend.ipynb #c-9ad8c54b
 def _objective(name:str, fit:Callable) -> Callable:
@@ -267,7 +318,7 @@ def hill_climb(
         values = [score(y, _average(x, o/o.sum(), back)) for o in tried]
         w = tried[int(np.argmax(values))]
         if max(values) > best: best, best_w = max(values), w
-    return _found(how, names, best_w, classes, len(y), by='hill_climb', objective=objective, rounds=rounds)
+    return _found(how, tables, names, best_w, classes, len(y), by='hill_climb', objective=objective, rounds=rounds)
 
 # %% ../../nbs/decide/64_blend.ipynb #stack
 def stack(
@@ -333,7 +384,9 @@ def blend_fitter(
 ) -> Callable: # (tables, targets) -> `Blend`
     "What makes a blend from out-of-fold tables"
     if callable(how): return how
-    def fixed(tables, targs): return Blend(how=how, weights=dict.fromkeys(tables, 1.), classes=list(targs.columns))
+    def fixed(tables, targs):
+        weights = dict.fromkeys(tables, 1.)
+        return Blend(how=how, weights=weights, classes=list(targs.columns), reference=_reference(how, tables))
     return fixed
 
 # %% ../../nbs/decide/64_blend.ipynb #c-fold-blends
@@ -371,10 +424,11 @@ def nested_blend(
     hard = y.astype(bool)
     for k in np.unique(fold).tolist():
         held, others = fold == k, fold != k
-        blended = blends[k].apply(tables)[first.columns]          # on all rows: ranks look at no label
+        among_all = blends[k].model_copy(update=dict(reference={}))      # on all rows: ranks look at no label
+        blended = among_all.apply(tables)[first.columns]
         thresh = fit(blended[others].to_numpy(), check_hot(y[others]))
         probs[held] = blended[held]
-        hard[held] = apply_thresholds(blended[held], thresh, fallback, cap)
+        hard[held] = apply_thresholds(blended[held].to_numpy(), thresh, fallback, cap)
     return NestedBlend(
         nested=macro_f1(y, hard, like_kaggle),
         per_class=pd.Series(f1_per_class(y, hard), first.columns),
@@ -384,10 +438,10 @@ def nested_blend(
     )
 
 # %% ../../nbs/decide/64_blend.ipynb #c-cd2ba5d3
-def _repeats(hard:np.ndarray, shape:tuple) -> np.ndarray: # R x N x C
-    "The decisions of R repeats, checked; those of one are R = 1"
-    repeats = hard if np.ndim(hard) == 3 else [hard]
-    return np.stack([check_hot(o, shape) for o in repeats])
+def _repeats(hard:np.ndarray|pd.DataFrame|list, name:str) -> dict: # name -> N x C
+    "The decisions of R repeats by names for messages; those of one are R = 1"
+    repeats = list(hard) if np.ndim(hard) == 3 else [hard]
+    return {name if len(repeats) == 1 else f'{name}[{i}]': o for i,o in enumerate(repeats)}
 
 def _draw_f1(targs:np.ndarray, hard:np.ndarray, groups:Iterable|None, draws:np.ndarray) -> np.ndarray:
     "Macro F1 of each draw of groups, mean over the repeats in `hard` (R x N x C); NaN where a draw has no positive"
@@ -406,17 +460,22 @@ def _draw_f1(targs:np.ndarray, hard:np.ndarray, groups:Iterable|None, draws:np.n
 
 # %% ../../nbs/decide/64_blend.ipynb #paired-f1
 def paired_f1(
-    targs:np.ndarray, # N x C, 0 or 1
-    a:np.ndarray, # N x C, 0 or 1, decisions; or R x N x C, those of R repeats
-    b:np.ndarray, # the same shape, the decisions to compare with
-    groups:Iterable|None=None, # N, the group of each sample; None: each sample by itself
+    targs:np.ndarray|pd.DataFrame, # N x C, 0 or 1
+    a:np.ndarray|pd.DataFrame|list, # N x C, 0 or 1, decisions; or those of R repeats; matched by id and class
+    b:np.ndarray|pd.DataFrame|list, # the decisions to compare with; arrays by place, where nothing has names
+    groups:Iterable|None=None, # N, the group of each sample: a Series by id, or as the others; None: each by itself
     n:int=1000, # draws
     seed:int=0, # of the draws
     level:float=.95, # share of draws inside the interval
 ) -> dict[str,float]: # difference (a less b), low, high, std
     "The difference of two macro F1, and its bootstrap spread"
+    # One order of samples and classes
+    a, b = _repeats(a, 'a'), _repeats(b, 'b')
+    targs, groups, *hard = match(targs=targs, groups=groups, **a, **b)
     y = check_hot(targs)
-    a, b = _repeats(a, y.shape), _repeats(b, y.shape)
+    hard = np.stack([check_hot(o, y.shape) for o in hard])
+    a, b = hard[:len(a)], hard[len(a):]
+    if groups is not None: groups = np.asarray(groups)
     difference = np.mean([macro_f1(y, o) for o in a]) - np.mean([macro_f1(y, o) for o in b])
 
     # Both on the same draws
@@ -457,22 +516,41 @@ def _group_by_id(twins:pd.DataFrame|pd.Series) -> pd.Series:
         raise DecisionError(f"twins with the columns {few(twins.columns)}: {cure}")
     return twins.set_index('id').twin
 
+def _as_text(values) -> pd.Series:
+    "Ids or twins as a samples table has them: text, or missing"
+    values = pd.Series(values, dtype=object)
+    if pd.api.types.infer_dtype(values, skipna=True) in ('string', 'empty'): return values
+
+    # A column of numbers with gaps is one of floats
+    whole = [int(o) if isinstance(o, float) and o.is_integer() else o for o in values]
+    return tidy_samples(pd.DataFrame(dict(id=pd.Series(whole, dtype=object)))).id.astype(object)
+
 # %% ../../nbs/decide/64_blend.ipynb #twin-groups
 def twin_groups(
     twins:pd.DataFrame|pd.Series, # samples table with `id` and `twin`, or id -> twin group; missing: no twin
     ids:Iterable[str], # samples asked about
 ) -> pd.Series: # id -> twin group, of those with a twin among `ids`, in their order
-    "Who has a twin here; raises `DecisionError` for an id without a line in `twins`"
-    group = _group_by_id(twins)
+    "Who has a twin here, named originals too; raises `DecisionError` for an id without a line in `twins`"
+    known = _group_by_id(twins)
+    rows = pd.DataFrame(dict(id=_as_text(known.index), twin=_as_text(known.array)))
     ids = pd.Index(ids)
-    twice = group.index[group.index.duplicated()]
+    asked = pd.Index(_as_text(ids))
+
+    # Every sample once
+    twice = rows.id[rows.id.duplicated()]
     if len(twice):
         raise DecisionError(f"id {few(twice)} occurs more than once among the twins: give each sample one group")
-    unknown = ids.difference(group.index, sort=False)
+    unknown = asked.difference(rows.id, sort=False)
     if len(unknown):
         cure = "give every sample a line, with nothing in it for one without twins"
         raise DecisionError(f"id {few(unknown)} is not among the twins: {cure}")
-    group = group.loc[ids]
+
+    # Rows that a twin ties, called by the first of the names that they give
+    rows = rows[rows.twin.notna() | rows.id.isin(rows.twin)].reset_index(drop=True)
+    tied = pd.Series(derive_groups(rows), rows.index, dtype=object)
+    names = rows.twin.groupby(tied).min()
+    of_id = pd.Series(tied.map(names).to_numpy(dtype=object), rows.id)
+    group = pd.Series(of_id.reindex(asked).to_numpy(dtype=object), ids, name='twin')
     return group[group.duplicated(keep=False) & group.notna()]
 
 # %% ../../nbs/decide/64_blend.ipynb #average-twins
@@ -525,8 +603,9 @@ def read_known(
     return known
 
 # %% ../../nbs/decide/64_blend.ipynb #c-labels-by-id
-def _labels_by_id(known:Mapping[str,Iterable[str]]|pd.DataFrame) -> pd.Series:
-    "Known labels as id -> labels, from a mapping or a table"
+def _labels_by_id(known:Mapping[str,Iterable[str]]|pd.Series|pd.DataFrame) -> pd.Series:
+    "Known labels as id -> labels, from a mapping, a Series or a table"
+    if isinstance(known, pd.Series): return known
     if isinstance(known, Mapping): return pd.Series(list(known.values()), index=list(known), dtype=object)
     if not {'id', 'labels'} <= set(known):
         raise DecisionError(f"known labels with the columns {few(known.columns)}: needs id and labels")
@@ -546,7 +625,8 @@ def _check_known(labels:pd.Series, known:pd.Series) -> None:
 # %% ../../nbs/decide/64_blend.ipynb #overwrite
 def overwrite(
     labels:pd.Series, # id -> list of class names, the decisions
-    known:Mapping[str,Iterable[str]]|pd.DataFrame, # id -> labels, or a table with both: names, or text such as "0 25"
+    # id -> labels, or a table with both, in any order: names, or text such as "0 25"
+    known:Mapping[str,Iterable[str]]|pd.Series|pd.DataFrame,
     vocab:Vocab|str|Iterable[str]=HPA28, # the classes
 ) -> tuple[pd.Series,pd.DataFrame]: # all labels, in the same order; the changed lines: before, after
     "Known labels in place of decided ones; raises `DecisionError` for an id that is not among the labels"

@@ -6,6 +6,7 @@
 __all__ = ['FITTED_BLENDS', 'Decision', 'load_decision', 'DecisionOptions', 'fit_decision', 'shift_decision']
 
 # %% ../../nbs/decide/65_decision.ipynb #c-bdf67ead
+import warnings
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated
@@ -16,11 +17,11 @@ from fastcore.basics import patch, store_attr
 from fastcore.meta import delegates
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from ..core import DecisionError, few, write_text
+from ..core import DataError, DecisionError, few, write_text
 from ..data.labels import Vocab
 from ..data.probs import align_tables, class_table, name_tables
 from hpa_lib.decide.blend import (
-    Blend, average_twins, blend_fitter, hill_climb, overwrite, simplex_weights, stack, twin_groups,
+    Blend, average_twins, blend_fitter, hill_climb, overwrite, simplex_weights, stack, target_table, twin_groups,
 )
 from .calibrate import Calibration, fit_calibration
 from .prior_shift import adjust, em_table
@@ -28,6 +29,15 @@ from .threshold_rules import DEFAULT_RULE, apply_fallbacks, expected_f1_threshol
 from .thresholds import NestedScore, apply_thresholds, bootstrap_f1, cap_labels, fold_array, score_ways
 
 # %% ../../nbs/decide/65_decision.ipynb #c-decision-kinds
+def _check_known(known:Mapping[str,list], names:Iterable[str]) -> None:
+    "Raises `DecisionError` for a known label that is none of the class names"
+    names = set(names)
+    for id,labels in known.items():
+        odd = [o for o in labels if o not in names]
+        if odd:
+            cure = "give names of its classes, as `read_known` gives them"
+            raise DecisionError(f"known label {odd[0]!r} of sample {id!r} is no class of the decision: {cure}")
+
 _Threshold = Annotated[float, Field(ge=-1, le=1)]
 _Share = Annotated[float, Field(ge=0, le=1)]
 _Pair = Annotated[list[float], Field(min_length=2, max_length=2)]
@@ -68,6 +78,7 @@ class Decision(BaseModel):
         for what,have in parts.items():
             if have is not None and set(have) != names:
                 raise ValueError(f"{what} has other classes than the thresholds: {few(sorted(set(have) ^ names))}")
+        _check_known(self.known, names)
         return self
 
 # %% ../../nbs/decide/65_decision.ipynb #decision-probs
@@ -83,6 +94,9 @@ def probs(self:Decision,
         raise DecisionError(f"this decision is for one table: give one, not {len(tables)}")
     if self.blend is not None and len(tables) < 2:
         raise DecisionError("this decision blends several tables: give a dict of them")
+    if self.blend and self.blend.how == 'rank' and not self.blend.reference:
+        what = "this decision blends ranks and does not know the samples it was fitted on"
+        raise DecisionError(f"{what}: fit it again, or its labels would depend on who else is asked about")
     p = self.blend.apply(tables) if self.blend else class_table(next(iter(tables.values())))
     # The classes of the decision
     names = list(self.thresholds)
@@ -96,8 +110,8 @@ def probs(self:Decision,
     if self.average_twins: p = _over_twins(p, twins)
     if self.calibration: p = self.calibration.apply(p)
     if not self.prior: return p
-    old, new = np.array([self.prior[o] for o in names]).T
-    return adjust(p, old, new)
+    ratios = pd.DataFrame(self.prior, ['old', 'new'])[names]
+    return adjust(p, ratios.loc['old'], ratios.loc['new'])
 
 # %% ../../nbs/decide/65_decision.ipynb #c-over-twins
 def _over_twins(p:pd.DataFrame, twins) -> pd.DataFrame:
@@ -115,10 +129,11 @@ def hard(self:Decision,
 ) -> pd.DataFrame: # N x C, bool, index id, columns in the order of the decision
     "The decisions as zeros and ones, without the known labels"
     p = self.probs(tables, twins)
-    t = np.array(list(self.thresholds.values()))
-    q = p.to_numpy()
-    hot = apply_fallbacks(q, apply_thresholds(q, t, fallback=None), self.fallbacks, names=list(p))
-    return pd.DataFrame(cap_labels(q, t, hot, self.cap), index=p.index, columns=p.columns)
+    # Arrays from here on, all in the order of the thresholds
+    rows, names = p.to_numpy(), list(p)
+    t = np.array([self.thresholds[o] for o in names])
+    hot = apply_fallbacks(rows, apply_thresholds(rows, t, fallback=None), self.fallbacks, names)
+    return pd.DataFrame(cap_labels(rows, t, hot, self.cap), index=p.index, columns=names)
 
 # %% ../../nbs/decide/65_decision.ipynb #decision-decide
 @patch
@@ -126,11 +141,19 @@ def decide(self:Decision,
     tables:pd.DataFrame|Mapping[str,pd.DataFrame], # as for `probs`
     twins:pd.DataFrame|pd.Series|None=None, # as for `probs`
 ) -> pd.Series: # one list of class names per sample, index id
-    "The labels of each sample; known labels of ids that are not in the table are left out"
+    "The labels of each sample; known labels of ids that are not in the table are left out, with a warning if all are"
     hot = self.hard(tables, twins)
-    labels = pd.Series(Vocab(hot.columns).decode(hot), index=hot.index, name='labels', dtype=object)
+    labels = pd.Series(Vocab(hot.columns).decode(hot.to_numpy()), index=hot.index, name='labels', dtype=object)
+    if not self.known: return labels
+
+    # Labels known from elsewhere, by id and class name
+    _check_known(self.known, hot.columns)
     known = {k: v for k,v in self.known.items() if k in labels.index}
-    return overwrite(labels, known, list(hot.columns))[0].rename('labels') if known else labels
+    if not known:
+        what = f"none of the {len(self.known)} known labels, such as that of {next(iter(self.known))!r}"
+        warnings.warn(f"{what}, is of these {len(labels)} samples: are the ids spelled alike?", stacklevel=2)
+        return labels
+    return overwrite(labels, known, list(hot.columns))[0].rename('labels')
 
 # %% ../../nbs/decide/65_decision.ipynb #decision-save
 @patch
@@ -213,7 +236,7 @@ def _rows(tables:Mapping, keep:np.ndarray) -> dict:
 @delegates(DecisionOptions)
 def fit_decision(
     tables:pd.DataFrame|Mapping[str,pd.DataFrame], # out-of-fold table: id, fold, classes; for a blend: name -> table
-    samples:pd.DataFrame, # samples table with id, labels, group; may hold more samples than the table
+    samples:pd.DataFrame, # samples table with id, labels (class names), group; by id, may hold more than the table
     fallbacks:Iterable[float|str]|str|None='argmax', # for empty rows, see `apply_fallbacks`; None: they stay empty
     cap:int|None=None, # at most so many labels per sample
     draws:int=1000, # of the bootstrap
@@ -229,16 +252,19 @@ def fit_decision(
     first = next(iter(probs.values()))
     ids = first.index
     fold = fold.loc[ids]
-    # What is known of the samples
+    # What is known of the samples, by id
+    samples = _with_id(samples)
     rows = _labelled(samples, ids)
     names = list(first)
-    targs = pd.DataFrame(Vocab(names).multi_hot(rows.labels), index=ids, columns=names)
-    groups = rows.group if 'group' in rows else rows.index.to_series()
+    _check_names(rows.labels, names)
+    targs = target_table(rows.labels, names).astype('uint8')
+    own = rows.index.to_series()
+    groups = rows.group.where(rows.group.notna(), own) if 'group' in rows else own
     twins = _uncut_twins(samples, fold) if options.average_twins else None
     # The decision and its score
     decision, score = _nested(probs, targs, fold_array(fold, len(ids)), options, twins)
-    hard = pd.DataFrame(score.hard, index=ids, columns=list(decision.thresholds))
-    spread = bootstrap_f1(targs, hard, groups, n=draws)
+    truth = targs[list(decision.thresholds)].to_numpy()
+    spread = bootstrap_f1(truth, score.hard, groups.to_numpy(), n=draws)
     scores = dict(
         nested=score.nested,
         low=spread['low'],
@@ -266,14 +292,39 @@ def _fold_column(table:pd.DataFrame) -> pd.Series:
         raise DecisionError(f"{what}: the nested score needs the fold in which each sample was held out")
     return table.set_index('id').fold if 'id' in table else table.fold
 
+def _with_id(samples:pd.DataFrame) -> pd.DataFrame:
+    "A samples table with the columns id and labels; an index called id becomes the column"
+    if samples.index.name == 'id' and 'id' not in samples: samples = samples.reset_index()
+    missing = [o for o in ('id', 'labels') if o not in samples]
+    if missing:
+        raise DecisionError(f"no `{missing[0]}` among the columns {few(samples.columns)}: give a samples table")
+    return samples
+
 def _labelled(samples:pd.DataFrame, ids:pd.Index) -> pd.DataFrame:
-    "The rows of `ids`, which all have labels"
+    "The rows of `ids`, each once, all with class names for labels"
+    twice = samples.id[samples.id.duplicated() & samples.id.isin(ids)]
+    if len(twice):
+        raise DecisionError(f"id {few(twice)} is a duplicate in the samples table: give each sample once")
+
+    # Labels
     rows = samples.set_index('id').reindex(ids)
     unknown = ids[rows.labels.isna()]
     if len(unknown):
         cure = "give the samples the probabilities were made for"
         raise DecisionError(f"id {few(unknown)} has no labels in the samples table: {cure}")
     return rows
+
+def _check_names(labels:pd.Series, names:list[str]) -> None:
+    "Raises `DecisionError` for labels that are codes: what they mean stands in a vocabulary, not in the table"
+    vocab = Vocab(names)
+    for id,o in labels.items():
+        try: parsed = vocab.parse(o)
+        except DataError as e: raise DecisionError(f"labels of sample {id!r}: {e}") from None
+        written = o if isinstance(o, str) else list(o) if isinstance(o, Iterable) else [o]
+        codes = [n for n in parsed if n not in written]
+        if codes:
+            cure = "give class names, as `Vocab.parse` reads them from codes"
+            raise DecisionError(f"the labels of sample {id!r} are codes ({o!r}): {cure}")
 
 def _uncut_twins(samples:pd.DataFrame, fold:pd.Series) -> pd.DataFrame:
     "id and twin of all samples; raises `DecisionError` where the folds cut a twin group"
@@ -334,7 +385,7 @@ def shift_decision(
         raise DecisionError(f"this decision has no calibration (or is of an older version): {cure}")
     # Ratios
     p = decision.model_copy(update=dict(prior={})).probs(tables, twins)
-    old = np.array([decision.ratios[o] for o in p])
+    old = pd.Series(decision.ratios)[list(p)]
     found = em_table(p, old, prior, n=n, seed=seed, level=level)
     # The decision that fits them
     thresh = expected_f1_thresholds(adjust(p, old, found.ratio))

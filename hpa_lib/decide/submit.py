@@ -7,15 +7,25 @@ __all__ = ['read_submission', 'labels_a_row', 'check_submission', 'write_submiss
 
 # %% ../../nbs/decide/66_submit.ipynb #c-0df4fee4
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from ..core import DataError, DecisionError, few, writing
 from ..data.labels import HPA28, Vocab, get_vocab
+from ..data.probs import row_names
 
 # %% ../../nbs/decide/66_submit.ipynb #c-ae7d5688
+def _as_text(ids:Iterable, where:str) -> pd.Series:
+    "Ids as text, a whole number of a column with gaps too; raises `DecisionError` where one is missing"
+    ids = list(ids)
+    nameless = [i for i,o in enumerate(ids) if o == '' or pd.isna(o)]
+    if nameless: raise DecisionError(f"{where}: row {nameless[0]} has no id: a submission names its samples")
+    whole = [int(o) if isinstance(o, float) and o.is_integer() else o for o in ids]
+    return pd.Series([str(o) for o in whole], dtype=object)
+
 def _match(
     ids:pd.Series, # the ids at hand
     wanted:pd.Series|None, # the ids of the sample submission; None: only look for doubles
@@ -25,10 +35,18 @@ def _match(
     twice = ids[ids.duplicated()]
     if len(twice): raise DecisionError(f"{where}: id {few(twice)} occurs more than once: decide each sample once")
     if wanted is None: return
+    double = wanted[wanted.duplicated()]
+    if len(double):
+        cure = "a contest asks for each sample once"
+        raise DecisionError(f"{where}: id {few(double)} occurs more than once in the sample submission: {cure}")
+
+    # Other ids
     missing = wanted[~wanted.isin(ids)]
     extra = ids[~ids.isin(wanted)]
     if len(missing):
         cure = "predict these samples too"
+        if missing.str.lstrip('0').isin(extra.str.lstrip('0')).any():
+            cure = "a spreadsheet has taken zeros from the front of ids, so read them as text"
         raise DecisionError(f"{where}: id {few(missing)} of the sample submission is missing: {cure}")
     if len(extra):
         cure = "is it the one of this contest?"
@@ -45,6 +63,7 @@ def _each(ids:Iterable[str], values:Iterable, read:Callable, where:str) -> list:
 
 # %% ../../nbs/decide/66_submit.ipynb #c-6bf2a8f2
 COLUMNS = ('Id', 'Predicted') # of the contest of 2018
+ID_NAMES = ('id', 'image', 'image_id', 'sample') # what contests call the column of ids
 
 def _table(path:str|Path) -> pd.DataFrame:
     "Ids and labels as text, just as they stand in the file, under its own column names"
@@ -54,6 +73,9 @@ def _table(path:str|Path) -> pd.DataFrame:
     if table.shape[1] != 2:
         cure = "a submission has two, ids and labels, such as Id,Predicted"
         raise DecisionError(f"{path} has the columns {few(table.columns)}: {cure}")
+    first, second = (str(o).strip().lower() for o in table)
+    if second in ID_NAMES and first not in ID_NAMES:
+        raise DecisionError(f"{path} has the columns {few(table.columns)}: ids come first, then labels")
     return table
 
 # %% ../../nbs/decide/66_submit.ipynb #read-submission
@@ -64,7 +86,7 @@ def read_submission(
     "The labels in a submission; raises `DecisionError` for unknown codes and doubled ids"
     table = _table(path)
     vocab = get_vocab(vocab)
-    ids, texts = table.iloc[:, 0], table.iloc[:, 1]
+    ids, texts = _as_text(table.iloc[:, 0], str(path)), table.iloc[:, 1]
     _match(ids, None, str(path))
     labels = _each(ids, texts, vocab.parse, str(path))
     return pd.Series(labels, index=pd.Index(ids, name='id'), name='labels', dtype=object)
@@ -74,6 +96,10 @@ def labels_a_row(
     labels:pd.Series, # one list of class names per sample, as `read_submission` gives them
 ) -> pd.Series: # rows, indexed by the number of labels on them, from 0 up without gaps
     "How many rows carry no label, one, two, ..."
+    text = [id for id,o in labels.items() if isinstance(o, str) or not isinstance(o, Iterable)]
+    if text:
+        cure = "give lists of class names, as `read_submission` does"
+        raise DecisionError(f"sample {text[0]!r} has labels {labels[text[0]]!r}: {cure}")
     n = labels.map(len)
     most = n.max() if len(n) else 0
     return n.value_counts().reindex(range(most + 1), fill_value=0).rename_axis('labels').rename('rows')
@@ -86,7 +112,7 @@ def _check_shape(path:str|Path, labels:pd.Series, expected:pd.DataFrame) -> None
     if columns != list(expected):
         what = f"{path} has the columns {few(columns)}, the sample submission {few(expected)}"
         raise DecisionError(f"{what}: {cure}")
-    wanted = expected.iloc[:, 0]
+    wanted = _as_text(expected.iloc[:, 0], 'the sample submission')
     _match(labels.index.to_series(), wanted, str(path))
     for row,(there,due) in enumerate(zip(labels.index, wanted)):
         if there != due:
@@ -127,39 +153,98 @@ def _column_names(columns:Iterable[str]|None, expected:pd.DataFrame|None) -> lis
         raise DecisionError(f"columns {few(columns)}, but the sample submission has {few(names)}: {cure}")
     return names
 
+# %% ../../nbs/decide/66_submit.ipynb #c-labels-for
+def _labels_for(
+    given:Iterable[str], # sample ids as they were given
+    ids:pd.Series, # the same as text
+    labels:Iterable|Mapping, # one set of labels each, by id where they carry ids
+    where:str, # what to call them in messages
+) -> list: # labels in the order of `ids`
+    "Labels by id, by common row numbers, or by place; raises `DecisionError` where it cannot be told"
+    if _is_matrix(labels):
+        cure = "give one list of class names each, as `Decision.decide` does"
+        raise DecisionError(f"{where}: labels are a table of shape {np.shape(labels)}: {cure}")
+    if isinstance(labels, Mapping): labels = pd.Series(list(labels.values()), list(labels), dtype=object)
+    named = isinstance(labels, pd.Series) and row_names(labels) is not None
+    if not named: return _by_place(given, labels, where)
+
+    # By row numbers of one table
+    rows = labels.index
+    one_table = isinstance(given, pd.Series) and rows.is_unique and set(given.index) == set(rows)
+    if one_table and not set(ids) & set(map(str, rows)): return labels.loc[given.index].tolist()
+
+    # By id
+    by_id = labels.set_axis(_as_text(rows, f'{where}, labels'))
+    _match_labels(ids, by_id.index.to_series(), where)
+    return by_id.loc[ids].tolist()
+
+def _is_matrix(labels) -> bool:
+    "Is it a table of samples and classes, zeros and ones?"
+    if isinstance(labels, pd.DataFrame): return True
+    return isinstance(labels, np.ndarray) and labels.ndim == 2 and labels.dtype.kind in 'biuf'
+
+def _by_place(given:Iterable[str], labels:Iterable, where:str) -> list:
+    "Labels without ids, as many as there are ids; raises `DecisionError` for ids that stand in numbered rows"
+    numbered = isinstance(given, pd.Series) and not given.index.equals(pd.RangeIndex(len(given)))
+    if isinstance(labels, pd.Series) and numbered:
+        what = f"ids are in the rows {few(given.index)}, and labels count from 0"
+        raise DecisionError(f"{where}: {what}: give labels by id")
+    labels = list(labels)
+    if len(given) != len(labels):
+        raise DecisionError(f"{where}: {len(given)} ids but {len(labels)} sets of labels: give one each")
+    return labels
+
+def _match_labels(ids:pd.Series, have:pd.Series, where:str) -> None:
+    "Raises `DecisionError` unless labels are there for every id, once, and for no other"
+    twice = have[have.duplicated()]
+    if len(twice): raise DecisionError(f"{where}: id {few(twice)} has labels more than once: give each sample one set")
+    missing = ids[~ids.isin(have)]
+    extra = have[~have.isin(ids)]
+    if len(missing): raise DecisionError(f"{where}: id {few(missing)} is not among the labels: decide it too")
+    if len(extra):
+        raise DecisionError(f"{where}: labels of id {few(extra)}, which is not among the ids: leave them out")
+
 # %% ../../nbs/decide/66_submit.ipynb #write-submission
 def write_submission(
     path:str|Path, # the CSV file to write
-    ids:Iterable[str], # sample ids
-    labels:Iterable[Iterable[str]], # class names of each, as `Decision.decide` gives them
+    ids:Iterable[str], # sample ids, in the order of the rows
+    # class names of each: a Series or mapping is matched by id, a list is in the order of `ids`
+    labels:Iterable[Iterable[str]]|pd.Series|Mapping[str,Iterable[str]],
     vocab:Vocab|str|Iterable[str]=HPA28, # whose codes to write
     sample:str|Path|None=None, # the contest's sample submission: its column names, its ids, all of them, in its order
     columns:Iterable[str]|None=None, # names of the two columns; None: those of the sample submission, or Id, Predicted
 ) -> Path: # `path`
     "Write labels as a submission; raises `DecisionError` for ids or columns that do not fit"
     path = Path(path)
-    ids = pd.Series(list(ids), dtype=object)
-    labels = list(labels)
+    given = ids if isinstance(ids, pd.Series) else list(ids)
+    ids = _as_text(given, str(path))
     vocab = get_vocab(vocab)
-    if len(ids) != len(labels):
-        raise DecisionError(f"{path}: {len(ids)} ids but {len(labels)} sets of labels: give one each")
     expected = None if sample is None else _table(sample)
     names = _column_names(columns, expected)
 
-    # Rows
-    wanted = ids if expected is None else expected.iloc[:, 0]
+    # Whose labels are whose
+    _match(ids, None, str(path))
+    labels = _labels_for(given, ids, labels, str(path))
+    wanted = ids if expected is None else _as_text(expected.iloc[:, 0], str(sample))
     _match(ids, wanted, str(path))
-    text = dict(zip(ids, _each(ids, labels, vocab.text, str(path))))
+
+    # Rows; text such as "25" is one code, not two
+    def codes(o): return vocab.text(vocab.parse(o))
+    text = dict(zip(ids, _each(ids, labels, codes, str(path))))
     table = pd.DataFrame({names[0]: wanted, names[1]: [text[o] for o in wanted]})
     with writing(path) as part: table.to_csv(part, index=False)
     return path
 
 # %% ../../nbs/decide/66_submit.ipynb #c-2ee23be5
-def _labels(x:pd.Series|str|Path, vocab:Vocab, where:str) -> pd.Series:
+def _labels(x:pd.Series|Mapping|str|Path, vocab:Vocab, where:str) -> pd.Series:
     "Labels of a file, or those given, checked"
     if isinstance(x, (str, Path)): return read_submission(x, vocab)
-    _match(x.index.to_series(), None, where)
-    return pd.Series(_each(x.index, x, vocab.parse, where), x.index, dtype=object)
+    if isinstance(x, Mapping): x = pd.Series(list(x.values()), list(x), dtype=object)
+    if not isinstance(x, pd.Series):
+        raise DecisionError(f"{where}: labels are a {type(x).__name__} without ids: give a file, or id -> class names")
+    ids = _as_text(x.index, where)
+    _match(ids, None, where)
+    return pd.Series(_each(ids, x, vocab.parse, where), ids, dtype=object)
 
 # %% ../../nbs/decide/66_submit.ipynb #c-check-comparable
 def _check_comparable(a:pd.Series, b:pd.Series) -> None:
@@ -176,8 +261,8 @@ def _check_comparable(a:pd.Series, b:pd.Series) -> None:
 
 # %% ../../nbs/decide/66_submit.ipynb #compare-submissions
 def compare_submissions(
-    a:pd.Series|str|Path, # a submission, or its labels: id -> list of class names
-    b:pd.Series|str|Path, # the other one
+    a:pd.Series|Mapping[str,list]|str|Path, # a submission, or its labels: id -> list of class names
+    b:pd.Series|Mapping[str,list]|str|Path, # the other one; matched by id, labels of a row in any order
     vocab:Vocab|str|Iterable[str]=HPA28, # what the codes mean
 ) -> pd.DataFrame: # one row per class, and `all`: rows in a and in b, added by b, removed by b, changed rows
     "What `b` says otherwise than `a`; raises `DecisionError` when they are about different samples"

@@ -37,7 +37,7 @@ from ..data.samples import load_samples
 from ..data.scores import mean_ap
 from ..data.sources import settle
 from ..data.store import Store
-from ..decide.blend import read_known
+from ..decide.blend import read_known, target_table
 from ..decide.decision import Decision, fit_decision, load_decision
 from ..decide.submit import write_submission
 from ..decide.thresholds import NestedScore
@@ -536,13 +536,13 @@ def report_run(
     rows, score = NestedScore.load(run.path)
     probs, samples = run.blended('oof').loc[rows.id], _targets(run).set_index('id')
     truth, groups = samples.labels.loc[probs.index], samples.group.loc[probs.index]
-    targs = run.vocab.multi_hot(truth)
-    guess = dict(zip(probs.index, run.vocab.decode(score.hard)))
+    targs = target_table(truth, run.vocab)
+    guess = dict(zip(probs.index, Vocab(score.per_class.index).decode(score.hard)))
     truth = dict(truth)
 
     # In numbers
     facts = dict(
-        mean_ap=mean_ap(targs, probs.to_numpy()), samples=len(probs), groups=int(groups.nunique()),
+        mean_ap=mean_ap(targs, probs), samples=len(probs), groups=int(groups.nunique()),
         folds=run.trained, unscored=score.unscored,
     )
     per_class = dict(per_class=score.per_class.to_dict('index'))
@@ -550,7 +550,7 @@ def report_run(
 
     # In pictures, the most surprising samples first
     order = sample_losses(probs, targs).index
-    right = [o for o in order[::-1] if guess[o] == truth[o]][:n]
+    right = [o for o in order[::-1] if set(guess[o]) == set(truth[o])][:n]
     none_right = 'No sample has exactly the right labels.'
     return write_report(run.path/'report.html', f'hpa_lib run {run.path.name}', _report_words(run, facts), {
         'Training': _training_part(run),

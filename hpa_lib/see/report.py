@@ -19,6 +19,7 @@ from matplotlib.figure import Figure
 
 from ..core import write_text
 from ..data.images import composite
+from ..data.probs import check_hot, check_probs, match
 from ..data.store import Store
 from ..decide.thresholds import NestedScore, threshold_curve
 
@@ -64,21 +65,24 @@ def plot_classes(
 # %% ../../nbs/see/82_report.ipynb #plot-curves
 def plot_curves(
     probs:pd.DataFrame, # id x class
-    targs:np.ndarray, # N x C, 0 or 1
-    thresholds:Mapping[str, float], # the chosen one of each class
+    targs:pd.DataFrame, # id x class, 0 or 1; matched by id and class
+    thresholds:Mapping[str, float], # the chosen one of each class, by name
     ncols:int=7, # panels per row
 ) -> Figure: # a small panel for each class that has positives
     "F1 against the threshold, class by class, with the chosen threshold"
-    cols = [j for j in range(len(probs.columns)) if targs[:, j].any()]
+    probs, targs = match(probs=probs, targs=targs)
+    p = check_probs(probs)
+    y = check_hot(targs, p.shape)
+    cols = np.flatnonzero(y.any(0)).tolist()
     nrows = -(-len(cols)//ncols)
     fig, axs = plt.subplots(nrows, ncols, figsize=(1.65*ncols, 1.35*nrows), sharex=True, sharey=True, squeeze=False)
     # A panel per class; those left over are empty
     for ax,j in zip(axs.flat, cols):
         name = probs.columns[j]
-        curve = threshold_curve(probs[name].to_numpy(), targs[:, j])
+        curve = threshold_curve(p[:, j], y[:, j])
         ax.step(curve.threshold.clip(lower=0), curve.f1, where='pre', lw=1)
         ax.axvline(max(thresholds[name], 0), color='C1', lw=1)
-        ax.set_title(f'{name} ({targs[:, j].sum()})', fontsize=6)
+        ax.set_title(f'{name} ({y[:, j].sum()})', fontsize=6)
     for ax in list(axs.flat)[len(cols):]: ax.axis('off')
     axs[0, 0].set(xlim=(0, 1), ylim=(0, 1))
     fig.supxlabel('threshold', fontsize=8)
@@ -89,20 +93,21 @@ def plot_curves(
 # %% ../../nbs/see/82_report.ipynb #sample-losses
 def sample_losses(
     probs:pd.DataFrame, # id x class
-    targs:np.ndarray, # N x C, 0 or 1
+    targs:pd.DataFrame, # id x class, 0 or 1; matched by id and class
 ) -> pd.Series: # by id, highest first
     "Binary cross-entropy of each sample, summed over classes: how surprised one should be by its labels"
-    p = np.clip(probs.to_numpy(dtype=float), 1e-6, 1-1e-6)
-    y = np.asarray(targs, dtype=float)
+    probs, targs = match(probs=probs, targs=targs)
+    p = np.clip(check_probs(probs), 1e-6, 1-1e-6)
+    y = check_hot(targs, p.shape).astype(float)
     loss = -(np.log(p)*y + np.log(1-p)*(1-y)).sum(1)
     return pd.Series(loss, index=probs.index, name='loss').sort_values(ascending=False)
 
 # %% ../../nbs/see/82_report.ipynb #write-labels
 def _write_labels(ax, id:str, truth:list, guess:list):
-    "Id and labels above a picture, below it the decision: green where it is right"
+    "Id and labels above a picture, below it the decision: green where it has the same labels, in any order"
     def names(o): return '\n'.join(o) or 'none'
     ax.set_title(f"{id}\n{names(truth)}", fontsize=6, pad=2)
-    colour = 'green' if list(truth) == list(guess) else 'firebrick'
+    colour = 'green' if set(truth) == set(guess) else 'firebrick'
     where = dict(transform=ax.transAxes, ha='center', va='top')
     ax.text(.5, -.02, names(guess), fontsize=6, color=colour, **where)
 
@@ -110,8 +115,8 @@ def _write_labels(ax, id:str, truth:list, guess:list):
 def plot_samples(
     store:Store, # with the pictures
     ids:Sequence[str], # which samples
-    truth:Mapping[str, list], # id -> labels
-    guess:Mapping[str, list], # id -> decided labels
+    truth:Mapping[str, list], # id -> labels, in any order
+    guess:Mapping[str, list], # id -> decided labels, in any order
     ncols:int=6, # pictures per row
 ) -> Figure: # composites; above: id, labels; below: the decision, green where it is right
     "Pictures with their labels and what was decided"

@@ -71,6 +71,49 @@ def test_blend_matches_rows_by_id(files):
     assert "changed" in text
 
 
+def test_a_blend_of_ranks_decides_one_row_as_among_all(files):
+    "Four hundred rows at once, then three: the ranks are among the rows of the fit"
+    two = (files / "a.parquet", files / "b.npy", "--ids", files / "b_ids.csv")
+    hpa("decide", *two, "--labels", files / "train.csv", "--blend", "rank", "--out", files / "rank.json")
+    hpa("submit", *two, "--decision", files / "rank.json", "--out", files / "all.csv")
+    a = pd.read_parquet(files / "a.parquet").set_index("id")
+    b = pd.DataFrame(np.load(files / "b.npy").astype(float), columns=HPA28.names, index=pd.read_csv(files / "b_ids.csv").Id)
+    few = ["s350", "s007", "s123"]
+    (files / "few").mkdir()
+    a.loc[few].reset_index().to_parquet(files / "few" / "a.parquet")
+    b.loc[few[::-1]].rename_axis("id").reset_index().to_csv(files / "few" / "b.csv", index=False)
+    hpa("submit", files / "few" / "b.csv", files / "few" / "a.parquet", "--decision", files / "rank.json", "--out", files / "few.csv")
+    assert read_submission(files / "few.csv").to_dict() == read_submission(files / "all.csv")[few].to_dict()
+
+
+def test_a_table_decides_alike_as_parquet_and_as_csv(files):
+    "Every threshold is a probability of the table, in single precision: not one digit may be lost"
+    table = pd.read_parquet(files / "a.parquet").set_index("id").astype("float32")
+    hpa("decide", files / "a.parquet", "--labels", files / "train.csv", "--out", files / "near.json")
+    facts = json.loads((files / "near.json").read_text())
+    facts["thresholds"] = {o: float(np.sort(table[o])[-5]) for o in table}
+    (files / "near.json").write_text(json.dumps(facts))
+    table.reset_index().to_parquet(files / "single.parquet")
+    hpa("blend", files / "single.parquet", files / "single.parquet", "--out", files / "no.csv", status=2)      # one name
+    table.reset_index().to_parquet(files / "same.parquet")
+    hpa("blend", files / "single.parquet", files / "same.parquet", "--how", "max", "--out", files / "single.csv")
+    for o in ("parquet", "csv"):
+        hpa("submit", files / f"single.{o}", "--decision", files / "near.json", "--out", files / f"from_{o}.csv")
+    assert (files / "from_csv.csv").read_text().splitlines()[1:] != []
+    one, other = (read_submission(files / f"from_{o}.csv") for o in ("parquet", "csv"))
+    assert one.to_dict() == other.to_dict()
+
+
+def test_known_labels_name_samples(files):
+    hpa("decide", files / "a.parquet", "--labels", files / "train.csv", "--out", files / "plain.json")
+    (files / "known.csv").write_text("Id,Target\ns399,3\nzzz,3\n")
+    text = hpa("submit", files / "a.parquet", "--decision", files / "plain.json", "--known", files / "known.csv", "--out", files / "k.csv")
+    assert "labels of 1 of 2 ids are of these samples" in text and read_submission(files / "k.csv")["s399"] == [HPA28[3]]
+    (files / "known.csv").write_text("Id,Target\nzzz,3\n")
+    text = hpa("submit", files / "a.parquet", "--decision", files / "plain.json", "--known", files / "known.csv", "--out", files / "no.csv", status=2)
+    assert "none of its 1 ids, such as 'zzz', is among the 400 samples" in text and not (files / "no.csv").exists()
+
+
 def test_mistakes_are_named(files):
     assert "--labels" in hpa("decide", files / "a.parquet", status=2)
     assert "ids" in hpa("decide", files / "b.npy", "--labels", files / "train.csv", status=2)

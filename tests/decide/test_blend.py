@@ -13,13 +13,15 @@ from pydantic import ValidationError
 
 from hpa_lib.core import DecisionError
 from hpa_lib.data.folds import grouped_folds
-from hpa_lib.data.labels import HPA28, Z2G10
+from hpa_lib.data.labels import HPA28, Z2G10, Vocab
 from hpa_lib.data.probs import align_tables, class_table, read_probs, read_table, reduce_views
+from hpa_lib.data.samples import derive_groups
 from hpa_lib.data.scores import macro_f1, mean_ap
 from hpa_lib.decide.blend import (
-    Blend, average_twins, blend, hill_climb, log_loss, nested_blend, overwrite, paired_f1,
-    simplex_weights, stack, target_table,
+    Blend, average_twins, blend, blend_fitter, hill_climb, log_loss, nested_blend, overwrite, paired_f1,
+    simplex_weights, stack, twin_groups,
 )
+from hpa_lib.decide.decision import fit_decision
 from hpa_lib.decide.submit import check_submission, compare_submissions, labels_a_row, read_submission, write_submission
 from hpa_lib.decide.thresholds import bootstrap_f1, fit_thresholds, nested_score
 
@@ -108,6 +110,35 @@ def test_json_round_trip(case, how):
     back = Blend.model_validate_json(kept.model_dump_json())
     assert back == kept
     close(back.apply(tables), blend(tables, how, fair(weights, how)), 1e-12)
+
+
+@settings(max_examples=100, deadline=None)
+@given(some_tables(), st.randoms(use_true_random=False), st.booleans())
+def test_ranks_are_among_the_samples_of_the_fit(case, random, climbed):
+    "The fit ranks as the rule does; and a sample keeps its place, whoever else is asked about"
+    tables, _ = case
+    first = tables["net 0"]
+    truth = first > .5
+    fit = partial(hill_climb, how="rank", rounds=2) if climbed else blend_fitter("rank")
+    kept = Blend.model_validate_json(fit(tables, truth).model_dump_json())
+    whole = kept.apply(tables)
+    if not climbed:
+        pd.testing.assert_frame_equal(whole, blend(tables, "rank"), check_exact=True)
+    some = random.sample(list(first.index), random.randint(1, len(first)))
+    alone = kept.apply({k: t.loc[some] for k, t in tables.items()})
+    pd.testing.assert_frame_equal(alone, whole.loc[some], check_exact=True)
+
+
+@settings(max_examples=100, deadline=None)
+@given(some_tables(), st.randoms(use_true_random=False))
+def test_weights_by_name_in_any_order(case, random):
+    tables, weights = case
+    turned = pd.Series(weights).sample(frac=1, random_state=random.randint(0, 99))
+    by_class = pd.DataFrame({c: turned for c in reversed(list(tables["net 0"]))})
+    for named in (turned, by_class, turned.to_dict()):
+        close(blend(tables, weights=named), blend(tables, weights=weights), 1e-12)
+    with pytest.raises(DecisionError, match="have no names"):
+        blend(tables, weights=list(weights.values()))
 
 
 def test_inequality_of_means():
@@ -226,6 +257,24 @@ def test_more_rounds_are_never_worse(case, objective):
     assert all(a <= b + 1e-12 for a, b in zip(found, found[1:]))
 
 
+def test_comparisons_are_matched_by_name(case):
+    tables, y, folds = case
+    a, b = (nested_blend({k: tables[k]}, y, folds, "mean").hard for k in ("one", "three"))
+    right = paired_f1(y, a, b, folds, n=50)
+    turned = {k: o.iloc[::-1, [2, 0, 3, 1]] for k, o in dict(a=a, b=b).items()}
+    assert paired_f1(y, turned["a"], turned["b"], folds.sample(frac=1, random_state=0), n=50) == right
+    assert paired_f1(y, [turned["a"], a], [b, turned["b"]], folds, n=50)["difference"] == pytest.approx(right["difference"])
+    assert paired_f1(y.to_numpy(), a.to_numpy(), b.to_numpy(), folds.to_numpy(), n=50) == right
+    assert log_loss(y.iloc[::-1, ::-1], tables["one"]) == pytest.approx(log_loss(y, tables["one"]), rel=1e-12)
+    for run in (lambda: paired_f1(y, a[1:], b), lambda: paired_f1(y, a, b, folds[1:]), lambda: log_loss(y[1:], tables["one"])):
+        with pytest.raises(DecisionError, match="lacks id 's0'|has id 's0'"):
+            run()
+    with pytest.raises(DecisionError, match="targs names its ids and b does not"):
+        paired_f1(y, a, b.to_numpy())
+    with pytest.raises(DecisionError, match="b lacks class 'd'"):
+        paired_f1(y, a, b.drop(columns="d"))
+
+
 def test_paired_spread(case):
     "Against a constant opponent without hits the spread is that of the score itself"
     tables, y, folds = case
@@ -289,6 +338,28 @@ def test_tables_of_networks_are_read_by_a_rule(tmp_path, how, suffix):
         read_probs(held_out, reduce="median")
 
 
+@pytest.mark.parametrize("how", ["mean", "max", "logit_mean", "quantile(.75)"])
+def test_a_view_that_did_not_answer_is_named(tmp_path, how):
+    table = network_table(2, lambda i: range(3))
+    for rows, sample in ((table.view.eq(3) & table.id.eq("s7"), "s7"), (table.fold.eq(1) & table.id.eq("s4"), "s4")):
+        gap = table.assign(b=table.b.mask(rows))
+        for other in (gap, gap.convert_dtypes()):
+            with pytest.raises(DecisionError, match=rf"probs\['{sample}', 'b'\] is nan, one of {rows.sum()} values"):
+                reduce_views(other, how)
+        gap.to_parquet(tmp_path / "gap.parquet")
+        with pytest.raises(DecisionError, match=rf"gap.parquet: probs\['{sample}', 'b'\] is nan"):
+            read_probs(tmp_path / "gap.parquet", reduce=how)
+    for wrong, said in (
+        (table.assign(fold=table.fold.where(table.id != "s3")), "sample 's3', has no fold"),
+        (table.assign(id=table.id.where(table.id != "s3")), r"row \d+ has no id"),
+        (table.assign(c=2.), r"probs\['s\d+', 'c'\] is 2.0"),
+    ):
+        with pytest.raises(DecisionError, match=said):
+            reduce_views(wrong, how)
+    shuffled = table.sample(frac=1, random_state=5)[["c", "view", "a", "id", "b", "fold"]]
+    close(reduce_views(shuffled, how).loc[[f"s{i}" for i in range(20)], list("abc")], reduce_views(table, how).loc[[f"s{i}" for i in range(20)]], 1e-6)
+
+
 def test_a_rule_changes_nothing_where_there_is_one_row(tmp_path, case):
     table = case[0]["one"]
     table.to_parquet(tmp_path / "plain.parquet")
@@ -335,6 +406,59 @@ def test_twins():
         average_twins(table, pd.concat([group, group]))
     with pytest.raises(DecisionError, match="needs id and twin"):
         average_twins(table, pd.DataFrame({"id": list("wxyz")}))
+
+
+@pytest.mark.parametrize("how", ["mean", "rank", "simplex", "hill_climb", "stack", "max"])
+def test_a_decision_knows_a_sample_by_itself(case, how):
+    "The labels of a sample are the same alone, in a part and among all; of tables in any order"
+    tables, y, folds = case
+    labels = pd.Series(Vocab(list(y)).decode(y.to_numpy()), y.index)
+    samples = pd.DataFrame(dict(id=y.index, labels=labels.to_numpy(), group=y.index))
+    decision, score = fit_decision({k: t.assign(fold=folds) for k, t in tables.items()}, samples, blend=how, draws=9)
+    whole = decision.decide(tables)
+    assert decision.scores["in_sample"] == macro_f1(y, decision.hard(tables))
+    for part in (["s7"], ["s100", "s3", "s55"]):
+        other = {k: tables[k].loc[part, ["c", "a", "d", "b"]] for k in ["two", "three", "one"]}
+        assert decision.decide(other).to_dict() == whole[part].to_dict()
+
+
+@pytest.mark.parametrize("change, said", [
+    (lambda s: s.assign(labels=[Vocab("abcd").text(o) for o in s.labels]), "the labels of sample 's[0-9]+' are codes"),
+    (lambda s: s.assign(labels=[[int(k) for k in Vocab("abcd").text(o).split()] for o in s.labels]), "are codes"),
+    (lambda s: pd.concat([s, s[5:6]]), "id 's5' is a duplicate in the samples table"),
+    (lambda s: s[s.id != "s5"], "id 's5' has no labels"),
+    (lambda s: s.drop(columns="labels"), "no `labels` among the columns"),
+])
+def test_samples_of_a_decision_are_named(case, change, said):
+    tables, y, folds = case
+    samples = pd.DataFrame(dict(id=y.index, labels=Vocab(list(y)).decode(y.to_numpy()), group=y.index))
+    with pytest.raises(DecisionError, match=said):
+        fit_decision(tables["one"].assign(fold=folds), change(samples), draws=9)
+
+
+def test_a_missing_group_is_no_group_of_all(case):
+    tables, y, folds = case
+    samples = pd.DataFrame(dict(id=y.index, labels=Vocab(list(y)).decode(y.to_numpy()), group=y.index))
+    table = tables["one"].assign(fold=folds)
+    right = fit_decision(table, samples, draws=50)[0]
+    for gap in (samples.assign(group=None), samples.assign(group=samples.group.where(samples.id != "s5")), samples.set_index("id")):
+        assert fit_decision(table, gap, draws=50)[0] == right
+
+
+GROUPS = st.lists(st.tuples(st.sampled_from("abcdefgh"), st.one_of(st.none(), st.sampled_from("abcdefghtu"))), min_size=1, max_size=8, unique_by=lambda o: o[0])
+
+
+@settings(max_examples=300, deadline=None)
+@given(GROUPS, st.randoms(use_true_random=False))
+def test_twins_are_tied_as_groups_are(rows, random):
+    "Who shares a group of `derive_groups` shares a mean, in whatever order the rows stand; nobody else does"
+    twins = pd.DataFrame(rows, columns=["id", "twin"], dtype=object)
+    group = pd.Series(derive_groups(twins), twins.id)
+    table = pd.DataFrame(dict(a=np.linspace(0, 1, len(twins))), pd.Index(twins.id, name="id"))
+    table = table.loc[random.sample(list(table.index), len(table))]
+    out, report = average_twins(table, random.choice([twins, twins[::-1], twins.set_index("id").twin]))
+    assert out.a.tolist() == pytest.approx(table.a.groupby(group.loc[table.index].to_numpy()).transform("mean").tolist())
+    assert report.samples.sum() == len(twin_groups(twins, table.index))
 
 
 def test_overwrite_faults():
