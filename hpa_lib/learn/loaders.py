@@ -20,7 +20,7 @@ from fastai.data.transforms import IntToFloatTensor, MultiCategory, Normalize
 from fastai.torch_core import TensorMultiCategory, default_device
 from fasttransform import Transform
 
-from ..core import LearnError, NetError
+from ..core import LearnError, NetError, few
 from ..data.folds import fold_rows
 from ..data.images import check_depth, read_sample
 from ..data.labels import Vocab, get_vocab
@@ -92,13 +92,16 @@ class StoreData:
     def __init__(self,
         store:Store, # where the pictures are
         rows:Sequence[int]|Sequence[bool], # which, see `numbered_rows`; all must be readable and labelled
-        vocab:Vocab|None=None, # classes to ask about, other labels count as absent; None: those of the store
+        vocab:Vocab|None=None, # classes of the store to ask about, other labels count as absent; None: all of them
         split_idx:int=1, # 0: augmentation acts (training), 1: it does not
     ):
         self.store = store
         self.rows = numbered_rows(store, rows)
-        self.classes = vocab or store.vocab
-
+        self.classes = store.vocab if vocab is None else vocab
+        strange = [o for o in self.classes.names if o not in store.vocab]
+        if strange:
+            cure = "its labels say nothing of them, so ask for classes that it has"
+            raise LearnError(f"{store.path.name} does not know the classes {few(strange)}: {cure}")
         # What fastai asks of a dataset
         self.vocab = self.classes.names
         self.c = len(self.classes)

@@ -407,7 +407,7 @@ def predict_fold(
     "Probabilities of a fold's validation rows and of all test rows, in every view, by its best epochs"
     path, views, vocab = run.fold(fold), run.recipe.views, recipe_vocab(run.recipe, store)
     rows = dict(
-        test=np.flatnonzero(store.ok & store.samples.is_test.astype(bool)),
+        test=np.flatnonzero(store.ok & store.samples.is_test.eq(True)),
         oof=store_rows(store, run.folds, fold)[1],
     )
 
