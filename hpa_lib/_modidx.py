@@ -1193,8 +1193,6 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
             'hpa_lib.learn.metrics': { 'hpa_lib.learn.metrics.FoldMetric': ('learn/metrics.html#foldmetric', 'hpa_lib/learn/metrics.py'),
                                        'hpa_lib.learn.metrics.FoldMetric.accumulate': ( 'learn/metrics.html#foldmetric.accumulate',
                                                                                         'hpa_lib/learn/metrics.py'),
-                                       'hpa_lib.learn.metrics.FoldMetric.by_name': ( 'learn/metrics.html#foldmetric.by_name',
-                                                                                     'hpa_lib/learn/metrics.py'),
                                        'hpa_lib.learn.metrics.FoldMetric.check_whole': ( 'learn/metrics.html#foldmetric.check_whole',
                                                                                          'hpa_lib/learn/metrics.py'),
                                        'hpa_lib.learn.metrics.FoldMetric.name': ( 'learn/metrics.html#foldmetric.name',

@@ -84,7 +84,8 @@ def start_at_prior(
     "Set the last bias to the logits of the class shares (Lin et al. 2017, section 4.1), except where weights filled it"
     bias = model.head[-1].bias
     if targs.ndim != 2 or targs.shape[1] != len(bias):
-        raise NetError(f"targets of shape {tuple(targs.shape)} for {len(bias)} outputs: give one column for each output")
+        shape = tuple(targs.shape)
+        raise NetError(f"targets of shape {shape} for {len(bias)} outputs: give one column for each output")
     share = targs.float().mean(0).clamp(.5/len(targs), .5)
     fresh = [i for i in range(len(share)) if i not in model.filled_outputs]
     with torch.no_grad(): bias[fresh] = torch.logit(share)[fresh].to(bias)

@@ -208,8 +208,8 @@ class StoreDL(TfmdDL):
         if theirs is own or not hasattr(theirs, 'store'): return
         there, has = list(theirs.store.channels), list(own.store.channels)
         if channel_order(there, has, 'this DataLoader', theirs.store.path.name) is None: return
-        cure = "pack a store in this order"
-        raise NetError(f"this DataLoader reads {', '.join(has)}, {theirs.store.path.name} has {', '.join(there)}: {cure}")
+        other = f"{theirs.store.path.name} has {', '.join(there)}"
+        raise NetError(f"this DataLoader reads {', '.join(has)}, {other}: pack a store in this order")
     @property
     def ids(self):
         "Ids of the samples in the batch under way"

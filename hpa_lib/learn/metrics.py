@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 import torch
 from fastai.learner import Metric
+from fastcore.basics import patch
 from torch import Tensor
 
 from ..core import LearnError, few
@@ -56,24 +57,31 @@ class FoldMetric(Metric):
             raise LearnError(f"{self.name}: the DataLoader showed {shown} of {self.n} samples{again}: {cure}")
         bad = sum(int(o.isnan().any(1).sum()) for o in self.probs)
         if bad: raise LearnError(f"{self.name}: probabilities of {bad} samples are NaN: lower the learning rate")
-    def per_class(self, values, what):
-        "One number for all, or one per class: a Series or a mapping by the names of the classes, else by their place"
-        n = self.probs[0].shape[1]
-        counts = isinstance(values, pd.Series) and isinstance(values.index, pd.RangeIndex)
-        if isinstance(values, (pd.Series, Mapping)) and not counts: values = self.by_name(pd.Series(values), what)
-        values = np.asarray(values, dtype=float)
-        if values.shape not in ((), (n,)) or np.isnan(values).any():
-            raise LearnError(f"{self.name}: {what} of shape {values.shape}: give one number, or one for each of {n} classes")
-        return values
-    def by_name(self, values, what):
-        "Values of named classes in the order of the DataLoaders"
-        if self.names is None:
-            raise LearnError(f"{self.name}: the DataLoaders do not name their classes: give {what} as a list, in order")
-        odd = [*values.index[values.index.duplicated()], *(set(values.index) ^ set(self.names))]
-        if odd: raise LearnError(f"{self.name}: {what} and the data differ in {few(sorted(odd))}: give each class one")
-        return values.loc[list(self.names)]
     @property
     def name(self): return self._name
+
+# %% ../../nbs/learn/44_metrics.ipynb #per-class
+@patch
+def per_class(self:FoldMetric,
+    values:float|Sequence[float]|pd.Series|Mapping, # one for all, or one per class: by name, a list by place
+    what:str, # what they are, for messages
+) -> np.ndarray: # one number, or one per class in the order of the DataLoaders
+    "Numbers of classes; raises `LearnError` for classes missing or more than there are, and for NaN"
+    n = self.probs[0].shape[1]
+    counts = isinstance(values, pd.Series) and isinstance(values.index, pd.RangeIndex)
+    # By name
+    if isinstance(values, (pd.Series, Mapping)) and not counts:
+        values, names = pd.Series(values), self.names
+        if names is None:
+            raise LearnError(f"{self.name}: the DataLoaders do not name their classes: give {what} as a list, in order")
+        odd = [*values.index[values.index.duplicated()], *(set(values.index) ^ set(names))]
+        if odd: raise LearnError(f"{self.name}: {what} and the data differ in {few(sorted(odd))}: give each class one")
+        values = values.loc[list(names)]
+    # By place
+    values = np.asarray(values, dtype=float)
+    if values.shape in ((), (n,)) and not np.isnan(values).any(): return values
+    cure = f"give one number, or one for each of {n} classes"
+    raise LearnError(f"{self.name}: {what} of shape {values.shape}, or with NaN: {cure}")
 
 # %% ../../nbs/learn/44_metrics.ipynb #macrof1
 class MacroF1(FoldMetric):
@@ -100,7 +108,7 @@ class MatchedF1(FoldMetric):
     "Macro F1 with each class called as often as it occurs; of tied samples at the border none is called"
     _name = 'matched_f1'
     def __init__(self,
-        ratios:Sequence[float]|pd.Series|Mapping|None=None, # share to call, per class: by name, a list by place; None: the fold's own
+        ratios:Sequence[float]|pd.Series|Mapping|None=None, # share of each class, as thresholds; None: the fold's own
     ):
         self.ratios = ratios
     def score(self, targs, probs):

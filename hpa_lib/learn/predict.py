@@ -50,7 +50,8 @@ def _by_channel(values:Sequence[float]|pd.Series|None, own:np.ndarray, channels:
     if isinstance(values, pd.Series) and not isinstance(values.index, pd.RangeIndex):
         odd = sorted(set(values.index) ^ set(channels))
         if odd or len(values) != len(channels):
-            raise LearnError(f"{what} names {few(values.index)}, the network reads {few(channels)}: give each channel one")
+            cure = "give each channel one"
+            raise LearnError(f"{what} names {few(values.index)}, the network reads {few(channels)}: {cure}")
         values = values.loc[list(channels)]
     values = np.asarray(values, dtype=float)
     if values.shape != (len(channels),) or not np.isfinite(values).all():
@@ -72,11 +73,11 @@ def _class_order(model:RGBYNet, names:list[str]) -> list[int]|None:
 def predict_rows(
     model:RGBYNet, # a trained network
     store:Store, # packed pictures with the network's channels, matched by name
-    rows:Sequence[int]|Sequence[bool]|None=None, # see `hpa_lib.learn.loaders.numbered_rows`; None: all that could be read
+    rows:Sequence[int]|Sequence[bool]|None=None, # numbers or a mask, see `numbered_rows`; None: all readable ones
     vocab:Vocab|None=None, # classes, matched by name to those the network knows, else by place; None: the store's
     views:str='dihedral8', # which views, see `hpa_lib.learn.views.get_views`
     fold:int=0, # goes into the column of that name
-    mean:np.ndarray|pd.Series|None=None, # of its training, a Series by channel, else in its order; None: the store's own
+    mean:np.ndarray|pd.Series|None=None, # of the training, by channel or in the network's order; None: the store's
     std:np.ndarray|pd.Series|None=None, # the same
     bs:int=64, # samples per batch
     progress:bool=True, # show a bar

@@ -28,8 +28,8 @@ def _check_names(x:np.ndarray|Tensor, channels:Sequence[str]) -> None:
     "Raise `LearnError` where a picture has another number of channels than names, or has other names already"
     n, own = x.shape[-3] if x.ndim > 2 else None, getattr(x, '__dict__', {}).get('channels')
     if n != len(channels):
-        cure = "name each channel once, in order"
-        raise LearnError(f"a picture of shape {tuple(x.shape)} for {len(channels)} channels ({', '.join(channels)}): {cure}")
+        names = f"{len(channels)} channels ({', '.join(channels)})"
+        raise LearnError(f"a picture of shape {tuple(x.shape)} for {names}: name each channel once, in order")
     if own and tuple(own) != tuple(channels):
         there, said = ', '.join(own), ', '.join(channels)
         raise LearnError(f"the channels of this picture are {there}, not {said}: take its names, or its .numpy()")

@@ -177,7 +177,8 @@ def check_views(
     shown, (low, high) = shown_side(augment, crop), _windows(augment, side, crop)
     for view in get_views(views):
         if shown is None and view.cut in (seeded_crop, corner_crop):
-            raise LearnError(f"views {views!r} are crops, augmentation {augment!r} learns whole pictures: leave crops out")
+            cure = "leave crops out"
+            raise LearnError(f"views {views!r} are crops, augmentation {augment!r} learns whole pictures: {cure}")
         least, most = _view_windows(view, side, shown)
         if low <= least and most <= high: continue
         learns = f"augmentation {augment!r} learns parts of {low:g} to {high:g} px of {side}"

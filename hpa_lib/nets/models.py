@@ -235,7 +235,7 @@ def _fill(
 
 # %% ../../nbs/nets/40_models.ipynb #file-channels
 def _file_channels(path:str|Path, said:Iterable[str]|None, recipe:Mapping) -> list[str]|None:
-    "Names of the channels that weights read, None where nobody says; raises `NetError` where somebody contradicts a file"
+    "Names of the channels that weights read, None where nobody says; raises `NetError` for names that a file denies"
     known = recipe.get('channels')
     if said is None: return known
     if isinstance(said, str): raise NetError(f"channels={said!r}: give a list of names")

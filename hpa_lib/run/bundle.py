@@ -426,7 +426,7 @@ def _check_serves(m:Member, store:Store) -> None: # raises `RunError`
 @patch
 def predict_store(self:Bundle,
     store:Store, # packed with the member's size, and at least its channels
-    rows:Sequence[int]|Sequence[bool]|None=None, # see `hpa_lib.learn.loaders.numbered_rows`; None: all that could be read
+    rows:Sequence[int]|Sequence[bool]|None=None, # numbers or a mask, see `numbered_rows`; None: all readable ones
     bs:int=64, # samples per batch
     progress:bool=True, # show a bar
     member:str|None=None, # of several: whose probabilities
