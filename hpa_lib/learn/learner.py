@@ -18,7 +18,7 @@ import torch
 from fastai.callback.core import Callback, CancelEpochException, CancelFitException
 from fastai.callback.schedule import ParamScheduler, combined_cos
 from fastai.callback.schedule import fine_tune, fit_one_cycle, lr_find  # noqa: F401, methods of Learner
-from fastai.data.core import DataLoaders
+from fastai.data.core import DataLoaders, TfmdDL
 from fastai.learner import Learner
 from fastcore.basics import partition_dict, patch
 from fastcore.foundation import L
@@ -28,6 +28,7 @@ from torch import Tensor, nn
 
 from ..core import NetError, few, writing
 from ..data.samples import RGBY
+from .loaders import channels_of
 from .losses import get_loss
 from .metrics import MacroF1, MatchedF1, MeanAP, valid_focal
 from .schedules import Schedule, optimiser
@@ -78,12 +79,15 @@ def use_precision(
 # %% ../../nbs/learn/50_learner.ipynb #start-at-prior
 def start_at_prior(
     model:RGBYNet, # a fresh network, changed in place
-    targs:torch.Tensor, # N x C, 0 or 1: targets of the training fold
+    targs:torch.Tensor, # N x C, 0 or 1: targets of the training fold, a column for each output, in their order
 ) -> RGBYNet: # the same network, whose answer without any evidence is each class's share
     "Set the last bias to the logits of the class shares (Lin et al. 2017, section 4.1), except where weights filled it"
+    bias = model.head[-1].bias
+    if targs.ndim != 2 or targs.shape[1] != len(bias):
+        shape = tuple(targs.shape)
+        raise NetError(f"targets of shape {shape} for {len(bias)} outputs: give one column for each output")
     share = targs.float().mean(0).clamp(.5/len(targs), .5)
     fresh = [i for i in range(len(share)) if i not in model.filled_outputs]
-    bias = model.head[-1].bias
     with torch.no_grad(): bias[fresh] = torch.logit(share)[fresh].to(bias)
     return model
 
@@ -118,11 +122,11 @@ def set_rng_state(
     for dl,o in zip(dls.loaders, state['dls']): dl.rng.setstate(as_tuples(o))
 
 # %% ../../nbs/learn/50_learner.ipynb #dls-classes
-def _dls_classes(dls:DataLoaders) -> list[str]|None:
-    "Names of the classes that these DataLoaders ask about; None where they do not say"
+def _dls_classes(dls:DataLoaders|TfmdDL) -> list[str]|None:
+    "Names of the classes that these DataLoaders, or one of them, ask about; None where they do not say"
     vocab = getattr(dls, 'vocab', None)
     names = [str(o) for o in vocab] if vocab is not None else []
-    return names if len(names) == dls.c else None
+    return names if len(names) == getattr(dls, 'c', None) else None
 
 # %% ../../nbs/learn/50_learner.ipynb #training-samples
 def _training_samples(dls:DataLoaders) -> pd.DataFrame|None:
@@ -150,17 +154,15 @@ def note_training(
     return model
 
 # %% ../../nbs/learn/50_learner.ipynb #check-dls
-def _check_dls(model:RGBYNet, dls:DataLoaders) -> None:
-    "Raise `NetError` for a network that reads other channels or answers for other classes than the DataLoaders'"
+def _check_dl(model:RGBYNet, dl:TfmdDL) -> None:
+    "Raise `NetError` for a network that reads other channels or answers for other classes than a DataLoader's"
     # Channels
-    store = getattr(dls.train_ds, 'store', None)
-    if store is not None and list(store.channels) != list(model.channels):
+    has = channels_of(dl)
+    if has is not None and has != list(model.channels):
         cure = "pack a store of the network's channels in its order, or build a network for the store's"
-        reads, has = ', '.join(model.channels), ', '.join(store.channels)
-        raise NetError(f"the network reads {reads}, the store has {has}: {cure}")
+        raise NetError(f"the network reads {', '.join(model.channels)}, the store has {', '.join(has)}: {cure}")
     # Classes
-    theirs = model.about.get('classes')
-    ours = _dls_classes(dls)
+    theirs, ours = model.about.get('classes'), _dls_classes(dl)
     if theirs and ours and theirs != ours:
         differ = [i for i,(a,b) in enumerate(zip(theirs, ours)) if a != b]
         at = differ[0] if differ else min(len(theirs), len(ours))
@@ -168,6 +170,10 @@ def _check_dls(model:RGBYNet, dls:DataLoaders) -> None:
         cure = "build one with weights=FILE and these dls, which fills the head by name"
         raise NetError(f"the network's {len(theirs)} outputs are not the {len(ours)} classes of the data; "
                        f"from number {at} on they are {pair}: {cure}")
+
+def _check_dls(model:RGBYNet, dls:DataLoaders) -> None:
+    "The same for all loaders"
+    for dl in dls.loaders: _check_dl(model, dl)
 
 # %% ../../nbs/learn/50_learner.ipynb #rgbylearner
 class RGBYLearner(Learner):
@@ -177,9 +183,13 @@ class RGBYLearner(Learner):
     def fit(self, *args, **kwargs):
         self.first_epoch = 0
         self.fitting = True
+        _check_dls(self.model, self.dls)
         note_training(self.model, self.dls)                                 # the dls may be others than at first
         try: super().fit(*args, **kwargs)
         finally: self.fitting = False
+    def _do_epoch_validate(self, ds_idx=1, dl=None):
+        _check_dl(self.model, self.dls[ds_idx] if dl is None else dl)
+        super()._do_epoch_validate(ds_idx, dl)
     def _do_fit(self):
         for self.epoch in range(self.first_epoch, self.n_epoch):
             self._with_events(self._do_epoch, 'epoch', CancelEpochException)
@@ -220,7 +230,7 @@ def fit_schedule(self:RGBYLearner,
 def _model_for(dls:DataLoaders, arch:str, channels:list[str]|None, **kwargs) -> RGBYNet:
     "A network for the channels and classes of the DataLoaders; from a store, it starts at the classes' shares"
     store = getattr(dls.train_ds, 'store', None)
-    channels = channels or (store.channels if store else RGBY)
+    channels = channels or channels_of(dls.train) or RGBY
     facts = dict(n_out=dls.c, channels=channels, classes=_dls_classes(dls))
     model = rgby_model(arch, **facts | kwargs)
     return start_at_prior(model, dls.train_ds.targs) if store else model
@@ -236,7 +246,7 @@ def rgby_learner(
     precision:Precision|None=None, # number formats and memory order; None: by network and device
     opt_func:str|Callable='fastai', # optimiser, a name in `hpa_lib.learn.schedules.OPTIMISERS`, or of fastai
     wd:float=.01, # weight decay
-    channels:list[str]|None=None, # input channels; None: those of the dls' store, else RGBY
+    channels:list[str]|None=None, # input channels; None: those of the dls, RGBY where they do not name them
     **kwargs # of `Learner`: path, cbs and the like; of `rgby_model`: stem, head, hidden, ps, weights and the like
 ) -> RGBYLearner: # fastai's Learner and a little more
     "A Learner for pictures of named channels with several labels; `learn.model.filled` says what its weights filled"

@@ -6,20 +6,26 @@
 __all__ = ['FoldMetric', 'MacroF1', 'MeanAP', 'MatchedF1', 'valid_focal']
 
 # %% ../../nbs/learn/44_metrics.ipynb #c-6ac8b639
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
+import pandas as pd
 import torch
 from fastai.learner import Metric
+from fastcore.basics import patch
 from torch import Tensor
 
+from ..core import LearnError, few
 from ..data.scores import macro_f1, mean_ap
 from .losses import FocalLoss
 
 # %% ../../nbs/learn/44_metrics.ipynb #foldmetric
 class FoldMetric(Metric):
     "Base: keeps probabilities and targets of a validation pass; children say `score(targs, probs)`"
-    def reset(self): self.probs,self.targs = [],[]
+    names = None # of the classes, where the DataLoaders know them
+    def reset(self):
+        self.probs,self.targs = [],[]
+        self.idxs,self.n = [],None
     def accumulate(self, learn):
         activation = getattr(learn.loss_func, 'activation', None)
         if activation is None:
@@ -28,26 +34,68 @@ class FoldMetric(Metric):
         probs = activation(learn.pred.detach().float())
         self.probs.append(probs.cpu().as_subclass(Tensor))
         self.targs.append(learn.y.detach().cpu().as_subclass(Tensor))
+        self.note(learn)
+    def note(self, learn):
+        "Which samples these are, of how many, and what the classes are called"
+        self.names = getattr(getattr(learn, 'dls', None), 'vocab', None)
+        data = getattr(getattr(learn, 'dl', None), 'dataset', None)
+        if getattr(learn, 'training', False) or hasattr(learn, 'gather_preds') or not hasattr(data, '__len__'): return
+        self.n = len(data)
+        self.idxs += list(getattr(learn.dl, 'idxs', []))
     @property
     def value(self):
         if not self.probs: return None
+        self.check_whole()
         targs = torch.cat(self.targs).numpy() > .5
         return self.score(targs, torch.cat(self.probs).numpy())
+    def check_whole(self):
+        "Raises `LearnError` for samples that were not seen, or twice, and for probabilities that are NaN"
+        shown, twice = sum(map(len, self.probs)), len(self.idxs) - len(set(self.idxs))
+        if self.n is not None and (shown != self.n or twice):
+            again = f", {twice} of them again" if twice else ''
+            cure = "dl.new(shuffle=False, drop_last=False) shows each sample once"
+            raise LearnError(f"{self.name}: the DataLoader showed {shown} of {self.n} samples{again}: {cure}")
+        bad = sum(int(o.isnan().any(1).sum()) for o in self.probs)
+        if bad: raise LearnError(f"{self.name}: probabilities of {bad} samples are NaN: lower the learning rate")
     @property
     def name(self): return self._name
+
+# %% ../../nbs/learn/44_metrics.ipynb #per-class
+@patch
+def per_class(self:FoldMetric,
+    values:float|Sequence[float]|pd.Series|Mapping, # one for all, or one per class: by name, a list by place
+    what:str, # what they are, for messages
+) -> np.ndarray: # one number, or one per class in the order of the DataLoaders
+    "Numbers of classes; raises `LearnError` for classes missing or more than there are, and for NaN"
+    n = self.probs[0].shape[1]
+    counts = isinstance(values, pd.Series) and isinstance(values.index, pd.RangeIndex)
+    # By name
+    if isinstance(values, (pd.Series, Mapping)) and not counts:
+        values, names = pd.Series(values), self.names
+        if names is None:
+            raise LearnError(f"{self.name}: the DataLoaders do not name their classes: give {what} as a list, in order")
+        odd = [*values.index[values.index.duplicated()], *(set(values.index) ^ set(names))]
+        if odd: raise LearnError(f"{self.name}: {what} and the data differ in {few(sorted(odd))}: give each class one")
+        values = values.loc[list(names)]
+    # By place
+    values = np.asarray(values, dtype=float)
+    if values.shape in ((), (n,)) and not np.isnan(values).any(): return values
+    cure = f"give one number, or one for each of {n} classes"
+    raise LearnError(f"{self.name}: {what} of shape {values.shape}, or with NaN: {cure}")
 
 # %% ../../nbs/learn/44_metrics.ipynb #macrof1
 class MacroF1(FoldMetric):
     "Mean over classes of F1 at one threshold, or at one per class; a class is present where p > t"
     def __init__(self,
-        thresh:float|Sequence[float]=.5, # one for all, or one per class
+        thresh:float|Sequence[float]|pd.Series|Mapping=.5, # one for all, or one per class: by name, a list by place
         like_kaggle:bool=False, # count classes without a positive in the fold as 0, as scikit-learn does
         name:str='macro_f1', # column in the table of epochs
     ):
-        self.thresh = np.asarray(thresh, dtype=float)
+        self.thresh = thresh if isinstance(thresh, (pd.Series, Mapping)) else np.asarray(thresh, dtype=float)
         self.like_kaggle = like_kaggle
         self._name = name
-    def score(self, targs, probs): return macro_f1(targs, probs > self.thresh, self.like_kaggle)
+    def score(self, targs, probs):
+        return macro_f1(targs, probs > self.per_class(self.thresh, 'thresholds'), self.like_kaggle)
 
 # %% ../../nbs/learn/44_metrics.ipynb #meanap
 class MeanAP(FoldMetric):
@@ -60,13 +108,13 @@ class MatchedF1(FoldMetric):
     "Macro F1 with each class called as often as it occurs; of tied samples at the border none is called"
     _name = 'matched_f1'
     def __init__(self,
-        ratios:Sequence[float]|None=None, # share of the samples to call, one per class; None: the fold's own
+        ratios:Sequence[float]|pd.Series|Mapping|None=None, # share of each class, as thresholds; None: the fold's own
     ):
         self.ratios = ratios
     def score(self, targs, probs):
         # How many samples each class calls
         n, c = probs.shape
-        ratios = targs.mean(0) if self.ratios is None else np.asarray(self.ratios)
+        ratios = targs.mean(0) if self.ratios is None else self.per_class(self.ratios, 'ratios')
         ks = np.clip(np.round(ratios*n).astype(int), 0, n - 1)
 
         # The threshold is the surest probability that is not called

@@ -14,11 +14,12 @@ import torch
 from fastprogress import progress_bar
 from torch import Tensor
 
-from ..core import LearnError
+from ..core import LearnError, few
 from ..data.labels import Vocab
 from ..data.store import Store
+from .loaders import numbered_rows
 from .views import View, get_views, seen
-from ..nets.models import RGBYNet
+from ..nets.models import RGBYNet, channel_order
 
 # %% ../../nbs/learn/54_predict.ipynb #batch-probs
 def batch_probs(
@@ -42,40 +43,72 @@ def batch_probs(
         for i,view in seen(floats, views, crop, norm): out[i] = model(view).float().sigmoid()
         return torch.stack(out, 1).cpu()
 
+# %% ../../nbs/learn/54_predict.ipynb #predict-names
+def _by_channel(values:Sequence[float]|pd.Series|None, own:np.ndarray, channels:Sequence[str], what:str) -> np.ndarray:
+    "A statistic of each channel in the network's order: a Series by name, an array by place; None: the store's"
+    if values is None: return own
+    if isinstance(values, pd.Series) and not isinstance(values.index, pd.RangeIndex):
+        odd = sorted(set(values.index) ^ set(channels))
+        if odd or len(values) != len(channels):
+            cure = "give each channel one"
+            raise LearnError(f"{what} names {few(values.index)}, the network reads {few(channels)}: {cure}")
+        values = values.loc[list(channels)]
+    values = np.asarray(values, dtype=float)
+    if values.shape != (len(channels),) or not np.isfinite(values).all():
+        raise LearnError(f"{what}={values}: give one number for each of the channels {few(channels)}, in this order")
+    return values
+
+def _class_order(model:RGBYNet, names:list[str]) -> list[int]|None:
+    "The output of each class, by name where the network knows its classes; None: they are in place"
+    theirs = model.about.get('classes')
+    if not theirs or list(theirs) == names: return None
+    cure = "give the vocabulary it was trained with"
+    if len(theirs) != len(names):
+        raise LearnError(f"the network has {len(theirs)} outputs, the vocabulary {len(names)} classes: {cure}")
+    odd = [o for o in theirs if o not in names]
+    if odd: raise LearnError(f"the network answers for {few(odd)}, which the vocabulary lacks: {cure}")
+    return [list(theirs).index(o) for o in names]
+
 # %% ../../nbs/learn/54_predict.ipynb #predict-rows
 def predict_rows(
     model:RGBYNet, # a trained network
-    store:Store, # packed pictures with the network's channels
-    rows:np.ndarray|None=None, # rows of the store; None: all that could be read
-    vocab:Vocab|None=None, # names of the outputs; None: the store's
+    store:Store, # packed pictures with the network's channels, matched by name
+    rows:Sequence[int]|Sequence[bool]|None=None, # numbers or a mask, see `numbered_rows`; None: all readable ones
+    vocab:Vocab|None=None, # classes, matched by name to those the network knows, else by place; None: the store's
     views:str='dihedral8', # which views, see `hpa_lib.learn.views.get_views`
     fold:int=0, # goes into the column of that name
-    mean:np.ndarray|None=None, # statistics the network was trained with; None: the store's own
-    std:np.ndarray|None=None, # the same
+    mean:np.ndarray|pd.Series|None=None, # of the training, by channel or in the network's order; None: the store's
+    std:np.ndarray|pd.Series|None=None, # the same
     bs:int=64, # samples per batch
     progress:bool=True, # show a bar
     crop:int|None=None, # side the network sees, pixels; None: the store's
 ) -> pd.DataFrame: # probability table: id, fold, view (position in `get_views`), a column per class
     "Probabilities of rows of a store, one line per sample and view, in the order of `rows`"
-    # What was not said
-    rows = np.flatnonzero(store.ok) if rows is None else np.asarray(rows)
-    names = (vocab or store.vocab).names
+    # Rows and views
+    rows = np.flatnonzero(store.ok) if rows is None else numbered_rows(store, rows)
     looks = get_views(views)
-    mean = store.mean if mean is None else mean
-    std = store.std if std is None else std
+    # Channels and classes by name
+    order = channel_order(store.channels, model.channels, where='the store')
+    planes = slice(None) if order is None else order
+    mean = _by_channel(mean, store.mean[planes], model.channels, 'mean')
+    std = _by_channel(std, store.std[planes], model.channels, 'std')
+    names = (store.vocab if vocab is None else vocab).names
+    outputs = _class_order(model, names)
     # Batches
     out = []
     was = model.training
     model.eval()
     chunks = [rows[i:i+bs] for i in range(0, len(rows), bs)]
     for chunk in progress_bar(chunks, leave=False) if progress else chunks:
-        out.append(batch_probs(model, store.batch(chunk), mean, std, looks, crop))
+        x = store.batch(chunk)
+        out.append(batch_probs(model, x if order is None else x[:, order], mean, std, looks, crop))
     model.train(was)
     # One table
     probs = torch.cat(out).numpy() if out else np.zeros((0, len(looks), len(names)), np.float32)
     if probs.shape[2] != len(names):
         cure = "give the vocabulary it was trained with"
         raise LearnError(f"the network has {probs.shape[2]} outputs, the vocabulary {len(names)} classes: {cure}")
+    if outputs is not None: probs = probs[..., outputs]
     ids = np.repeat(store.samples.id.to_numpy()[rows], len(looks))
     keys = dict(id=ids, fold=fold, view=np.tile(np.arange(len(looks)), len(rows)))
     return pd.DataFrame(keys).join(pd.DataFrame(probs.reshape(-1, len(names)), columns=names))

@@ -19,8 +19,20 @@ from fastcore.xtras import is_listy
 from plum import dispatch
 from torch import Tensor
 
+from ..core import LearnError
 from ..data.images import read_sample, show_sample
 from ..data.samples import RGBY
+
+# %% ../../nbs/learn/21_tensors.ipynb #check-names
+def _check_names(x:np.ndarray|Tensor, channels:Sequence[str]) -> None:
+    "Raise `LearnError` where a picture has another number of channels than names, or has other names already"
+    n, own = x.shape[-3] if x.ndim > 2 else None, getattr(x, '__dict__', {}).get('channels')
+    if n != len(channels):
+        names = f"{len(channels)} channels ({', '.join(channels)})"
+        raise LearnError(f"a picture of shape {tuple(x.shape)} for {names}: name each channel once, in order")
+    if own and tuple(own) != tuple(channels):
+        there, said = ', '.join(own), ', '.join(channels)
+        raise LearnError(f"the channels of this picture are {there}, not {said}: take its names, or its .numpy()")
 
 # %% ../../nbs/learn/21_tensors.ipynb #tensorrgby-2
 class TensorRGBY(TensorImage):
@@ -29,18 +41,19 @@ class TensorRGBY(TensorImage):
     def clone(self, *, memory_format=None):
         "A copy, with the names of its channels"
         res = super().clone(memory_format=memory_format)
-        res.channels = self.channels
+        if 'channels' in self.__dict__: res.channels = self.channels
         return res
     @classmethod
     def create(cls,
         o:pd.Series|Mapping|Sequence|np.ndarray|Tensor, # row of a samples table, its references, or an array C x H x W
-        channels:Sequence[str]=RGBY, # channels, in order
+        channels:Sequence[str]=RGBY, # channels to read, or what those of the array are called, in order
         size:int|None=None, # side in pixels for pictures read from files; None: as they are
         depth:str='16', # for pictures read from files: how many bits of 16-bit pictures are in use, see `images`
     ):
         "Read a sample, or wrap an array, as `TensorRGBY`"
         is_array = isinstance(o, (np.ndarray, Tensor))
         x = o if is_array else read_sample(o, channels, size, depth=depth)
+        _check_names(x, channels)
         return cls(torch.as_tensor(x), channels=tuple(channels))
 
 # %% ../../nbs/learn/21_tensors.ipynb #to-bytes

@@ -12,9 +12,11 @@ import json
 import pickle
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from numbers import Integral, Real
 from pathlib import Path
 from typing import NamedTuple
 
+import pandas as pd
 import timm
 import torch
 from safetensors import safe_open
@@ -129,13 +131,20 @@ def read_about(
     _, _, about = _safetensors(path, tensors=False)
     return about
 
+# %% ../../nbs/nets/38_weights.ipynb #as-known
+def _as_known(x:object) -> str|None:
+    "An id or a group as text, None where nothing is known: 10580, 10580.0 of a column with gaps and '10580' are one"
+    if x is None or x is pd.NA or x != x: return None
+    if isinstance(x, Real) and not isinstance(x, Integral) and float(x).is_integer(): x = int(x)
+    return str(x) or None
+
 # %% ../../nbs/nets/38_weights.ipynb #join-trained
 def join_trained(
     *parts:Mapping|None, # each with `ids` and `groups`; None: nothing known
 ) -> dict: # sorted lists `ids` and `groups`, as text
     "All that several trainings have seen"
     known = [o for o in parts if o]
-    def joined(key): return sorted({str(o) for part in known for o in part.get(key, ())})
+    def joined(key): return sorted({_as_known(o) for part in known for o in part.get(key, ())} - {None})
     return dict(ids=joined('ids'), groups=joined('groups'))
 
 # %% ../../nbs/nets/38_weights.ipynb #seen
@@ -149,15 +158,20 @@ class Seen(NamedTuple):
 def seen_ids(
     weights:object, # a file of weights, or a network with `about`
     ids:Iterable, # of samples
-    groups:Sequence|None=None, # the group of each; None: compare by id only
+    groups:Sequence|None=None, # the group of each, in their order; two Series are matched by index; None: only ids
 ) -> Seen: # ids that were trained on, by themselves or by their group; those groups; whether anything is known
     "Which of these samples the weights were trained on"
     # What they were trained on
     about = read_about(weights) if isinstance(weights, (str, Path)) else weights.about
     trained = {k: set(v) for k,v in join_trained(about.get('trained_on')).items()}
-    # These samples, as text; None and NaN are no group
-    ids = [str(o) for o in ids]
-    groups = [None]*len(ids) if groups is None else [None if o is None or o != o else str(o) for o in groups]
+    # The group of each
+    if isinstance(groups, pd.Series) and isinstance(ids, pd.Series) and not groups.index.equals(ids.index):
+        if not groups.index.is_unique or not ids.index.isin(groups.index).all() or len(groups) != len(ids):
+            raise NetError("ids and groups are Series of other rows: take both from one table")
+        groups = groups.loc[ids.index]
+    ids = [_as_known(o) for o in ids]
+    if None in ids: raise NetError(f"sample {ids.index(None)} has no id: give every sample its name")
+    groups = [None]*len(ids) if groups is None else [_as_known(o) for o in groups]
     if len(groups) != len(ids):
         raise NetError(f"{len(ids)} ids but {len(groups)} groups: give the group of each sample")
     # Those among them

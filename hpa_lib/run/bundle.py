@@ -147,7 +147,8 @@ def _check_weights(m:Member) -> None: # raises `RunError`; `NetError` for files 
             cure = f"save_model(learn.model, '{file.stem}.safetensors'), or a bundle with learn.export()"
             raise RunError(f"{file}: a bundle holds .safetensors files: write the network with {cure}")
         # A training that is under way goes on as before
-        with torch.random.fork_rng(devices=[]): config = load_model(file).config
+        with torch.random.fork_rng(devices=[]): model = load_model(file)
+        config, classes = model.config, model.about.get('classes', list(m.names))
         if tuple(config['channels']) != m.channels:
             reads, has = few(config['channels'], show=str), few(m.channels, show=str)
             cure = "give the store it was trained on"
@@ -155,6 +156,10 @@ def _check_weights(m:Member) -> None: # raises `RunError`; `NetError` for files 
         if config['n_out'] != len(m.names):
             cure = "give the vocabulary it was trained with"
             raise RunError(f"{file} has {config['n_out']} outputs, its vocabulary {len(m.names)} classes: {cure}")
+        odd = [(a, b) for a,b in zip(classes, m.names) if a != b]
+        if odd:
+            cure = "give the vocabulary it was trained with, in its order"
+            raise RunError(f"{file} answers for {odd[0][0]!r} where its vocabulary has {odd[0][1]!r}: {cure}")
 
 # %% ../../nbs/run/68_bundle.ipynb #c-check-together
 def _check_members(members:Sequence[Member], vocab:Vocab) -> None: # raises `RunError`
@@ -379,7 +384,9 @@ class _Planes:
     "A store through some of its channels"
     def __init__(self, store, channels):
         self.store = store
+        self.channels = tuple(channels)
         self.at = [store.channels.index(o) for o in channels]
+    def __len__(self): return len(self.store)
     def __getattr__(self, name): return getattr(self.store, name)
     def batch(self, idxs): return self.store.batch(idxs)[:, self.at]
 
@@ -419,7 +426,7 @@ def _check_serves(m:Member, store:Store) -> None: # raises `RunError`
 @patch
 def predict_store(self:Bundle,
     store:Store, # packed with the member's size, and at least its channels
-    rows:np.ndarray|None=None, # rows of the store; None: all that could be read
+    rows:Sequence[int]|Sequence[bool]|None=None, # numbers or a mask, see `numbered_rows`; None: all readable ones
     bs:int=64, # samples per batch
     progress:bool=True, # show a bar
     member:str|None=None, # of several: whose probabilities

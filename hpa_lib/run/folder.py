@@ -41,13 +41,13 @@ from ..decide.blend import read_known, target_table
 from ..decide.decision import Decision, fit_decision, load_decision
 from ..decide.submit import write_submission
 from ..decide.thresholds import NestedScore
-from ..learn.augment import NEED_SIZE, mixing
+from ..learn.augment import mixing
 from ..learn.callbacks import Accumulate, Averaging, EarlyStop, FreezeBody, History, KeepBest, Plateau, SampleLog
 from ..learn.learner import RGBYLearner, rgby_learner, use_precision
 from ..learn.loaders import store_dls, store_rows
 from ..learn.predict import predict_rows
 from ..learn.resume import Checkpoint, SteerByHand
-from ..learn.views import get_views
+from ..learn.views import get_views, shown_side
 from ..nets.models import load_model, save_model
 from ..nets.weights import Seen, seen_ids
 from .bundle import Member, save_members
@@ -139,7 +139,7 @@ def seen_side(
     recipe:Recipe, # all settings
 ) -> int|None: # pixels; None: the whole picture as it is packed
     "Side of what the network sees: the crop, where the augmentation crops"
-    return recipe.data.crop if recipe.train.augment in NEED_SIZE else None
+    return shown_side(recipe.train.augment, recipe.data.crop)
 
 # %% ../../nbs/run/84_folder.ipynb #run-store
 @patch(as_prop=True)
@@ -166,8 +166,10 @@ def match_table(
     samples:pd.DataFrame, # samples table of the same ids, in any order
     where:str|Path='the store', # for messages
 ) -> pd.DataFrame: # the rows of `samples` in the order of `packed`; status, error and sizes as they were packed
-    "The rows of a table in the order of a store; raises `RunError` for other ids"
+    "The rows of a table in the order of a store; raises `RunError` for other ids, and for an id that occurs twice"
     # The same ids
+    twice = samples.id[samples.id.duplicated()]
+    if len(twice): raise RunError(f"the samples table has {few(twice)} more than once: give each sample one row")
     lost = packed.id[~packed.id.isin(samples.id)]
     more = samples.id[~samples.id.isin(packed.id)]
     if len(lost):
@@ -253,6 +255,9 @@ def recipe_learner(
 ) -> RGBYLearner: # ready for `lr_find`, or for training
     "The Learner of one fold of a recipe; random numbers begin where the recipe says"
     m, t = recipe.model, recipe.train
+    if list(store.channels) != recipe.data.channels:
+        says, has = ', '.join(recipe.data.channels), ', '.join(store.channels)
+        raise RunError(f"data.channels says {says}, {store.path.name} has {has}: say what it has, or pack it again")
     set_seed(t.seed + fold)
     dls = store_dls(
         store, folds, fold, recipe_vocab(recipe, store), t.bs, tfms=t.augment, crop=recipe.data.crop,
@@ -402,7 +407,7 @@ def predict_fold(
     "Probabilities of a fold's validation rows and of all test rows, in every view, by its best epochs"
     path, views, vocab = run.fold(fold), run.recipe.views, recipe_vocab(run.recipe, store)
     rows = dict(
-        test=np.flatnonzero(store.ok & store.samples.is_test.astype(bool)),
+        test=np.flatnonzero(store.ok & store.samples.is_test.eq(True)),
         oof=store_rows(store, run.folds, fold)[1],
     )
 

@@ -32,7 +32,7 @@ from ..learn.augment import NEED_SIZE, augmentation, mixing
 from ..learn.losses import get_loss
 from ..learn.sampling import SAMPLING_RULES
 from ..learn.schedules import Schedule, optimiser
-from ..learn.views import get_views
+from ..learn.views import check_views, get_views
 from ..nets.heads import heads
 from ..nets.stems import stems
 
@@ -235,6 +235,7 @@ class Recipe(Section):
             raise ValueError(f"data.crop = {data.crop} is larger than data.size = {data.size}")
         if train.augment in NEED_SIZE and not data.crop:
             raise ValueError(f"train.augment = {train.augment!r} crops: set data.crop")
+        check_views(views.names, train.augment, data.size, data.crop)
         if views.epochs > max(train.keep, 1):
             raise ValueError(f"views.epochs = {views.epochs} needs as many epochs kept: set train.keep")
         return self

@@ -16,23 +16,24 @@ from torch import nn
 
 import hpa_lib.run.folder
 import hpa_lib.learn.learner
-from hpa_lib.core import RunError
+from hpa_lib.core import LearnError, RunError
 from hpa_lib.data.labels import HPA28
 from hpa_lib.data.probs import reduce_views
 from hpa_lib.data.samples import read_samples
 from hpa_lib.data.store import pack
 from hpa_lib.decide.decision import Decision
 from hpa_lib.decide.threshold_rules import DEFAULT_RULE, calibrated_thresholds, threshold_rule
-from hpa_lib.learn.augment import BatchWarps
+from hpa_lib.learn.augment import NEED_SIZE, BatchWarps, augmentation_names
 from hpa_lib.learn.callbacks import (
     Accumulate, Averaging, EarlyStop, FreezeBody, History, KeepBest, Plateau, SampleLog, TrainingCallback,
 )
+from hpa_lib.learn.predict import predict_rows
 from hpa_lib.learn.resume import SteerByHand
 from hpa_lib.learn.sampling import sampling_weights
 from hpa_lib.learn.schedules import Schedule
-from hpa_lib.learn.views import drawn, get_views, seeded_crop, whole
+from hpa_lib.learn.views import _windows, check_views, drawn, get_views, seeded_crop, seen, shown_side, whole
 from hpa_lib.nets.models import RGBYNet
-from hpa_lib.run.folder import fit_fold, recipe_callbacks, recipe_learner
+from hpa_lib.run.folder import fit_fold, recipe_callbacks, recipe_learner, seen_side
 from hpa_lib.run.recipes import load_recipe, recipe_names, save_recipe
 
 SIX = ['bestfitting', 'resnet50_rgb', 'densenet_pipeline', 'fastai_silver', 'z2g', 'default']
@@ -393,6 +394,73 @@ def test_validation_sees_pictures_as_they_are(learners, stores, name):
     if name == 'bestfitting': want = nn.functional.interpolate(x, (512, 512), mode='bilinear', antialias=True)
     else: want = x[..., 128:640, 128:640] if name == 'densenet_pipeline' else x
     torch.testing.assert_close(out.as_subclass(torch.Tensor), want)
+
+
+# --- one scale: what is learned from is validated and asked ---
+
+def looks(stores, path, augment, crop, views, name='default'):
+    "What the network is shown: in training, in validation, in prediction (samples x views)"
+    changes = ['data.size=16', f'train.augment={augment}', f'views.names={views}', 'train.bs=8', 'views.epochs=1', *([f'data.crop={crop}'] if crop else [])]
+    r, shown = full(name, *changes), []
+    with pytest.MonkeyPatch.context() as m:
+        m.setattr(hpa_lib.learn.learner, 'rgby_model', Toy)
+        learn = recipe_learner(stores.of(r), stores.folds(r), 0, r, path)
+    train = learn.dls.one_batch()[0]
+    learn.model.register_forward_pre_hook(lambda _, x: shown.append(x[0].detach().as_subclass(torch.Tensor)))
+    with learn.no_bar(), learn.no_logging(): learn.validate()
+    valid, data = torch.cat(shown), learn.dls.valid.dataset
+    shown.clear()
+    predict_rows(learn.model, data.store, data.rows, data.classes, views, progress=False, crop=seen_side(r))
+    return train, valid, torch.stack(shown, 1)
+
+
+AT_CROP = ('dihedral_crop', 'bestfitting', 'densenet_pipeline', 'resnet50_rgb')
+
+
+@pytest.mark.parametrize('crop', [None, 8, 16])
+@pytest.mark.parametrize('augment', augmentation_names())
+def test_every_augmentation_is_asked_as_it_is_validated(stores, tmp_path, augment, crop):
+    "the same pixels, whichever side the crop has; a window of one size is asked by windows, of which the last is the middle"
+    name = 'z2g' if augment == 'z2g' else 'default'
+    if augment in NEED_SIZE and not crop:
+        with pytest.raises(RunError, match='set data.crop'): looks(stores, tmp_path, augment, crop, 'none', name)
+        return
+    windows = augment == 'densenet_pipeline'
+    if windows and crop < 16:
+        with pytest.raises(RunError, match='learns parts of 8 to 8 px of 16'): looks(stores, tmp_path, augment, crop, 'none', name)
+    train, valid, asked = looks(stores, tmp_path, augment, crop, 'five_crops' if windows else 'none', name)
+    side = crop if crop and augment in AT_CROP else 16
+    assert {o.shape[-1] for o in (train, valid, asked)} == {side}
+    torch.testing.assert_close(asked[:, -1], valid, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize('name', recipe_names())
+def test_every_recipe_looks_at_one_side(stores, tmp_path, name):
+    "in training, validation and in each of its own views; and its views are of the scale that it learns"
+    r = load_recipe(name)
+    crop = 8 if r.data.crop else None
+    train, valid, asked = looks(stores, tmp_path, r.train.augment, crop, r.views.names, name)
+    assert {o.shape[-1] for o in (train, valid, asked)} == {crop or 16} and asked.shape[1] == len(get_views(r.views.names))
+    if r.views.names == 'five_crops': torch.testing.assert_close(asked[:, 4], valid, atol=1e-5, rtol=1e-4)
+    elif not r.views.names.startswith('draws'): torch.testing.assert_close(asked[:, 0], valid, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize('augment', augmentation_names())
+@pytest.mark.parametrize('views', ['none', 'dihedral8', 'crops3', 'five_crops', 'draws2(default)', 'draws2(bestfitting)', 'draws2(resnet50_rgb)', 'draws2(densenet_pipeline)'])
+@pytest.mark.parametrize('crop', [None, 24, 40])
+def test_views_are_of_a_scale_that_is_learned(augment, views, crop):
+    "a ramp becomes steeper where it shrinks: no view of an accepted pair is steeper, or flatter, than what is learned"
+    if augment in NEED_SIZE and not crop: return
+    try: check_views(views, augment, 64, crop)
+    except LearnError: return
+    ramp = (torch.arange(64.)/128).expand(1, 3, 64, 64)
+    out = shown_side(augment, crop) or 64
+    low, high = _windows(augment, 64, crop)
+    plain = [o for o in get_views(views) if o.cut is not drawn]
+    for i,o in seen(ramp, plain, shown_side(augment, crop)):
+        inner = o[0, 0, 4:-4, 4:-4]
+        slope = max(inner.diff(dim=d).abs().median().item() for d in (0, 1))*128
+        assert o.shape[-1] == out and low/out - .02 <= slope <= high/out + .02, (plain[i].name, slope)
 
 
 # --- callbacks ---
