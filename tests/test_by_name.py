@@ -131,7 +131,7 @@ ENTRIES = {
     },
     'decide.thresholds': {
         'class_cuts': column(lambda p, y: T.class_cuts(p, y)[1]),
-        'threshold_curve': column(lambda p, y: np.concatenate(T.threshold_curve(p, y))),
+        'threshold_curve': column(lambda p, y: T.threshold_curve(p, y).to_numpy()),
         'best_threshold': column(lambda p, y: T.best_threshold(p, y)),
         'threshold_facts': column(lambda p, y: T.threshold_facts(p, y)),
         'fit_thresholds': pair(lambda probs, targs: T.fit_thresholds(probs, targs)),
@@ -152,16 +152,21 @@ ENTRIES = {
             o: pair(lambda probs, targs, o=o: getattr(U, o)(probs, targs), exact=False)
             for o in (
                 'single_threshold', 'soft_f1_thresholds', 'ratio_thresholds', 'calibrated_thresholds', 'bagged_thresholds',
-                'fold_mean_thresholds', 'shrunk_thresholds', 'scaled_thresholds',
+                'shrunk_thresholds', 'scaled_thresholds',
             )
         },
+        # Its folds are dealt in the order of the rows of the probabilities
+        'fold_mean_thresholds': Entry(
+            lambda probs, targs: U.fold_mean_thresholds(probs, targs),
+            dict(probs=(P, [o for o in TABLE if o is not permuted_rows]), targs=(Y, TABLE)),
+        ),
         'fixed_thresholds': Entry(lambda probs: U.fixed_thresholds(probs, Y), dict(probs=(P, [permuted_rows, nan_in]))),
         'expected_f1_thresholds': Entry(lambda probs: U.expected_f1_thresholds(probs), dict(probs=(P, ALONE))),
         'rank_rules': tables(
-            lambda one, two, targs, folds, groups: U.rank_rules(
-                dict(one=one, two=two), targs, ['exact'], folds=folds, groups=groups,
+            lambda one, two, targs, groups: U.rank_rules(
+                dict(one=one, two=two), targs, ['exact'], repeats=1, groups=groups,
             ).scores.set_index('model').nested.to_dict(),
-            folds=(FOLDS, ROWS), groups=(GROUPS, ROWS),
+            groups=(GROUPS, ROWS),
         ),
         'apply_fallbacks': pair(lambda probs, hard: U.apply_fallbacks(probs, hard, ['argmax']), P, P > .9, ('probs', 'hard')),
     },
@@ -205,13 +210,13 @@ ENTRIES = {
         'simplex_weights': tables(two(lambda t, targs: B.simplex_weights(t, targs).weights), exact=False),
         'hill_climb': tables(two(lambda t, targs: B.hill_climb(t, targs, rounds=3).weights), exact=False),
         'stack': tables(two(lambda t, targs: B.stack(t, targs).apply(dict(one=P, two=Q))), exact=False),
-        'nested_blend': tables(two(lambda t, targs, folds: B.nested_blend(t, targs, folds, 'mean').score), folds=(FOLDS, ROWS)),
+        'nested_blend': tables(two(lambda t, targs, folds: B.nested_blend(t, targs, folds, 'mean').nested), folds=(FOLDS, ROWS)),
         'paired_f1': Entry(
             lambda targs, a, b, groups: B.paired_f1(targs, a, b, groups, n=20)['difference'],
             dict(targs=(Y, TABLE), a=(HARD, TABLE), b=(Q > .5, TABLE), groups=(GROUPS, ROWS)),
         ),
         'compare_blends': tables(
-            two(lambda t, targs, folds: B.compare_blends(t, targs, folds, ['mean']).iloc[:, 0].to_numpy()), folds=(FOLDS, ROWS),
+            two(lambda t, targs, folds: B.compare_blends(t, targs, folds, dict(both='mean')).nested.to_dict()), folds=(FOLDS, ROWS),
         ),
         'average_twins': Entry(
             lambda table, twins: B.average_twins(table, twins)[0],
@@ -236,7 +241,7 @@ ENTRIES = {
     'decide.submit': {
         'write_submission': Entry(
             lambda labels: W.read_submission(W.write_submission('walk.csv', IDS, labels)).map(sorted),
-            dict(labels=(LABELS, [permuted_rows, counted_and_permuted, shorter, doubled, replaced_id, categorical_ids])),
+            dict(labels=(LABELS, [permuted_rows, shorter, doubled, replaced_id, categorical_ids])),
         ),
         'compare_submissions': Entry(
             lambda a, b: W.compare_submissions(W.write_submission('a.csv', a.index, a), W.write_submission('b.csv', b.index, b)).changed.to_dict(),
@@ -246,7 +251,7 @@ ENTRIES = {
     'see.report': {
         'sample_losses': pair(lambda probs, targs: V.sample_losses(probs, targs)),
         'plot_curves': Entry(
-            lambda probs, targs: [o.get_title() for o in V.plot_curves(probs, targs, THRESH.to_numpy()).axes],
+            lambda probs, targs: [o.get_title() for o in V.plot_curves(probs, targs, THRESH.to_dict()).axes],
             dict(probs=(P, [permuted_rows, counted_and_permuted, shorter, doubled]), targs=(Y, [permuted_rows, counted_and_permuted, shorter])),
         ),
     },
@@ -255,10 +260,10 @@ ENTRIES = {
 EXEMPT = {
     'data.probs': {
         'check_hot': 'checks values, and is asked beside check_probs', 'name_tables': 'gives names', 'match': 'is the door itself',
-        'read_table': 'reads files', 'read_probs': 'reads files', 'ProbTable': 'holds what read_table found', 'row_names': 'the door',
+        'read_table': 'reads files', 'write_csv': 'writes any table', 'read_probs': 'reads files', 'ProbTable': 'holds what read_table found', 'row_names': 'the door',
     },
     'decide.thresholds': {
-        'class_names': 'gives names', 'explore_thresholds': 'a slider over plot_thresholds', 'check_thresholds': 'checks values',
+        'check_pair': 'the door of pairs', 'check_class': 'the door of one class', 'class_names': 'gives names', 'explore_thresholds': 'a slider over plot_thresholds', 'check_thresholds': 'checks values',
         'score_ways': 'counts arrays of nested_score', 'fold_array': 'checks values', 'NestedScore': 'holds what nested_score found',
         'group_counts': 'counts arrays of bootstrap_f1', 'NestedScore.save': 'writes', 'NestedScore.load': 'reads',
     },

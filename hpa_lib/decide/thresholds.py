@@ -78,6 +78,8 @@ def class_cuts(
 ) -> tuple[np.ndarray,np.ndarray,np.ndarray]: # thresholds, hits, predicted positives
     "All cuts of one class, highest first"
     p, y = (np.asarray(o) for o in match(p=p, y=y))
+    for name, x in dict(p=p, y=y).items():
+        if x.dtype.kind not in 'biuf': raise DecisionError(f"{name} holds {x.dtype}, not numbers")
     order = np.argsort(-p)
     p = p[order]
     tp = np.cumsum(y[order])
