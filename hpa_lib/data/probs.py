@@ -170,11 +170,14 @@ def _in_order(
     cure:str, # what helps where some have names and others have none
 ) -> pd.Index|None: # the order of the first part; None: no part has names
     "Raises unless all parts have the same names, each once, or none has any"
+    # All or none
     named = {k: o for k, o in names.items() if o is not None}
     bare = [k for k in names if k not in named]
     if not named: return None
     if bare:
-        raise DecisionError(f"{next(iter(named))} names its {what}s and {bare[0]} does not: {cure}")
+        many = dict(id='ids', **{'class': 'classes'})[what]
+        raise DecisionError(f"{next(iter(named))} names its {many} and {bare[0]} does not: {cure}")
+    # The same ones
     first = next(iter(named.values()))
     for part, found in named.items():
         twice = found[found.duplicated()]
@@ -189,11 +192,12 @@ def match(
     "Parts that belong together, matched by id and class name; arrays by place, where no part has names"
     given = {k: x for k, x in parts.items() if x is not None}
     # Rows
-    ids = _in_order({k: row_names(x) for k, x in given.items()}, 'id', "give both as tables by id (`target_table`), or both as arrays")
+    cure = "give both as tables by id (`target_table`), or both as arrays"
+    ids = _in_order({k: row_names(x) for k, x in given.items()}, 'id', cure)
     lengths = {k: len(x) for k, x in given.items()}
-    for part, n in lengths.items():
-        first = next(iter(lengths))
-        if n != lengths[first]: raise DecisionError(f"{first} has {lengths[first]} rows and {part} {n}: give one for each sample")
+    first, n = next(iter(lengths.items()))
+    for part, other in lengths.items():
+        if other != n: raise DecisionError(f"{first} has {n} rows and {part} {other}: give one for each sample")
     # Classes
     wide = {k: column_names(x) for k, x in given.items() if np.ndim(x) == 2}
     names = _in_order(wide, 'class', "give both as tables with class names, or both as arrays")
