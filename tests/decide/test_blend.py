@@ -423,8 +423,8 @@ def test_a_decision_knows_a_sample_by_itself(case, how):
 
 
 @pytest.mark.parametrize("change, said", [
-    (lambda s: s.assign(labels=[Vocab("abcd").text(o) for o in s.labels]), "the labels of sample 's[0-9]+' are codes"),
-    (lambda s: s.assign(labels=[[int(k) for k in Vocab("abcd").text(o).split()] for o in s.labels]), "are codes"),
+    (lambda s: s.assign(labels=[Vocab(list("abcd")).text(o) for o in s.labels]), "the labels of sample 's[0-9]+' are codes"),
+    (lambda s: s.assign(labels=[[int(k) for k in Vocab(list("abcd")).text(o).split()] for o in s.labels]), "are codes"),
     (lambda s: pd.concat([s, s[5:6]]), "id 's5' is a duplicate in the samples table"),
     (lambda s: s[s.id != "s5"], "id 's5' has no labels"),
     (lambda s: s.drop(columns="labels"), "no `labels` among the columns"),
