@@ -16,11 +16,11 @@ import pytest
 matplotlib.use('agg')
 ROOMS = [
     'data.probs', 'data.scores', 'decide.thresholds', 'decide.threshold_rules', 'decide.calibrate', 'decide.prior_shift',
-    'decide.blend', 'decide.decision', 'decide.submit', 'see.report',
+    'decide.blend', 'decide.decision', 'decide.submit', 'see.report', 'data.folds', 'data.shared_folds', 'data.duplicates',
 ]
 TAKES = {
     'probs', 'targs', 'hard', 'tables', 'table', 'folds', 'thresh', 'thresholds', 'labels', 'groups', 'weights', 'twins',
-    'known', 'y', 'p', 'known_probs', 'known_targs', 'a', 'b', 'old', 'new', 'ratios', 'truth', 'samples',
+    'known', 'y', 'p', 'known_probs', 'known_targs', 'a', 'b', 'old', 'new', 'ratios', 'truth', 'samples', 'pairs', 'hashes',
 }
 
 # What the functions are asked about: 60 samples with names, three classes, folds, groups, labels
@@ -63,6 +63,19 @@ CLASSES = [permuted_classes, unnamed_permuted_classes, class_less, class_more]
 TABLE = [*ROWS, *CLASSES, nan_in, as_float, as_text]
 # A table that comes alone may hold any rows and any classes; it is still not to hold a NaN or text
 ALONE = [permuted_rows, categorical_ids, permuted_classes, nan_in, as_text]
+# Tables of samples, folds and pairs carry their ids in columns; their index never means anything
+def other_index(x): return x.set_axis(range(500, 500 + len(x)))
+def same_index(x): return x.set_axis([7]*len(x))
+def doubled_row(x): return pd.concat([x, x.iloc[:1]], ignore_index=True)
+def renamed_id(x): return x.assign(id=['somebody else', *x.id[1:]])
+def without_id(x): return x.assign(id=[None, *x.id[1:]])
+def objects(x): return x.astype({o: object for o in ('id', 'fold', 'group', 'antibody') if o in x})
+def categories(x): return x.astype({o: 'category' for o in ('id', 'group', 'antibody') if o in x})
+def numbers_as_text(x): return x.assign(fold=x.fold.astype(str))
+
+
+IN_COLUMNS = [permuted_rows, counted_and_permuted, other_index, same_index, doubled_row, without_id, objects, categories]
+OF_FOLDS = [*IN_COLUMNS, shorter, renamed_id, numbers_as_text]
 BY_CLASS = [lambda x: x[::-1], lambda x: x.iloc[1:], nan_in]
 
 
@@ -256,8 +269,84 @@ ENTRIES = {
         ),
     },
 }
+# --- tables of samples: a row by the id in it ---
+
+F, Z, K = load('data.folds'), load('data.shared_folds'), load('data.duplicates')
+ATLAS = load('data.samples').tidy_samples(pd.DataFrame(dict(
+    id=IDS, labels=LABELS.map(lambda o: o or ['Nucleoli']).to_numpy(), antibody=GROUPS.to_numpy(),
+    source=['one', 'two']*30, is_test=np.arange(60) >= 54,
+)))
+TIED = ATLAS.assign(twin=[f't{i%20}' if i < 40 else None for i in range(60)])
+DEALT = F.grouped_folds(ATLAS, n=3)
+PAIRS = pd.DataFrame(dict(id_a=['s00', 's10'], id_b=['s59', 's20']))
+
+
+def by_id(table, *columns):
+    "Columns of a table of samples or folds, by id"
+    return table.set_index(table.id.astype(str))[list(columns)].astype(str).apply(tuple, axis=1).sort_index().to_dict()
+
+
+def of_samples(call, samples=ATLAS): return Entry(lambda samples: call(samples), dict(samples=(samples, IN_COLUMNS)))
+
+
+def of_folds(call):
+    "A function of samples and their folds"
+    return Entry(lambda samples, folds: call(samples, folds), dict(samples=(ATLAS, IN_COLUMNS), folds=(DEALT, OF_FOLDS)))
+
+
+def ids_of(samples, rows): return sorted(samples.id.astype(str).to_numpy()[np.asarray(rows)])
+
+
+ENTRIES |= {
+    'data.folds': {
+        'grouped_folds': of_samples(lambda s: by_id(F.grouped_folds(s, n=3), 'fold')),
+        'holdout': of_samples(lambda s: by_id(F.holdout(s), 'fold')),
+        'fold_rows': of_folds(lambda s, f: [ids_of(s, o) for o in F.fold_rows(s, f, 0)]),
+        'fold_numbers': Entry(lambda folds: list(F.fold_numbers(folds)), dict(folds=(DEALT, [permuted_rows, other_index, objects]))),
+        'cut_groups': of_folds(lambda s, f: sorted(map(str, F.cut_groups(s, f)))),
+        'check_folds': of_folds(lambda s, f: by_id(F.check_folds(s, f) if F.check_folds(s, f) is not None else f, 'fold')),
+        'leak_report': of_folds(lambda s, f: F.leak_report(s, f).verdict.tolist()),
+        'fold_balance': of_folds(lambda s, f: F.fold_balance(s, f).worst.to_dict()),
+        'save_folds': Entry(
+            lambda folds: by_id(F.read_folds(F.save_folds(folds, 'walk.csv'), ATLAS), 'fold'), dict(folds=(DEALT, OF_FOLDS)),
+        ),
+    },
+    'data.shared_folds': {
+        'leave_out': of_samples(lambda s: by_id(Z.leave_out(s, 'source'), 'fold')),
+        'purge': of_folds(lambda s, f: by_id(Z.purge(s, f, 0), 'fold')),
+    },
+    'data.duplicates': {
+        'add_twins': Entry(
+            lambda samples, pairs: same_parts(K.add_twins(samples, pairs), 'group'),
+            dict(samples=(ATLAS, IN_COLUMNS), pairs=(PAIRS, [permuted_rows, other_index, same_index])),
+        ),
+        # The rows come back as they are, also one whose id is missing
+        'inherit_antibodies': Entry(
+            lambda samples: by_id(K.inherit_antibodies(samples), 'antibody', 'inherited'),
+            dict(samples=(TIED, [o for o in IN_COLUMNS if o is not without_id])),
+        ),
+        'twin_table': of_samples(lambda s: sorted(tuple(sorted(o)) for o in K.twin_table(s)[['id_a', 'id_b']].astype(str).to_numpy()), TIED),
+        'leak_list': of_samples(lambda s: sorted(map(tuple, K.leak_list(s)[['test_id', 'id']].astype(str).to_numpy())), TIED),
+        'label_conflicts': of_samples(
+            lambda s: sorted(tuple(sorted(o)) for o in K.label_conflicts(s)[['id_a', 'id_b']].astype(str).to_numpy()), TIED,
+        ),
+    },
+}
+
+
+def same_parts(table, column):
+    "Which samples share a value, whatever the value is called"
+    return sorted(sorted(o) for o in table.id.astype(str).groupby(table[column].astype(str).to_numpy()).agg(list))
+
+
 # What takes such arguments by name alone, or is none of these things
 EXEMPT = {
+    'data.folds': {'plot_balance': 'draws fold_balance', 'read_folds': 'asked by save_folds'},
+    'data.shared_folds': {'closed_folds': 'its images are drawn in the order of the rows'},
+    'data.duplicates': {
+        'unjudged': 'a HashTable, which holds ids', 'near_pairs': 'arrays of bits', 'match_score': 'pictures', 'find_twins': 'a HashTable',
+        'show_pairs': 'draws', 'hash_pictures': 'reads pictures', 'HashTable': 'holds ids', 'TwinRule': 'numbers',
+    },
     'data.probs': {
         'check_hot': 'checks values, and is asked beside check_probs', 'name_tables': 'gives names', 'match': 'is the door itself',
         'read_table': 'reads files', 'write_csv': 'writes any table', 'read_probs': 'reads files', 'ProbTable': 'holds what read_table found', 'row_names': 'the door',
@@ -323,7 +412,7 @@ def same(a, b, exact):
         if a.shape != b.shape or not a.index.equals(b.index): return False
         if a.ndim == 2 and not a.columns.equals(b.columns): return False
         if a.ndim == 1 and a.dtype == object: return a.tolist() == b.tolist()
-    if isinstance(a, list | str): return a == b
+    if isinstance(a, list | str | tuple): return a == b
     a, b = (np.asarray(o, dtype=float) for o in (a, b))
     return a.shape == b.shape and np.allclose(a, b, atol=1e-9 if exact else .02, rtol=0, equal_nan=True)
 

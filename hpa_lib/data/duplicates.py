@@ -29,7 +29,8 @@ from scipy.sparse.csgraph import connected_components
 from ..core import DataError, few, near
 from .images import composite, read_plane, read_sample, resize_plane
 from hpa_lib.data.samples import (
-    as_text, derive_groups, lost_zeros, sample_channels, tidy_samples, truths, twin_names, twin_ties,
+    as_text, derive_groups, lost_zeros, raise_all, repeated_ids, sample_channels, tidy_samples, truths, twin_names,
+    twin_ties,
 )
 from .store import Store
 
@@ -596,6 +597,11 @@ def twin_table(
     most:int=10_000_000, # pairs; more of them raise
 ) -> pd.DataFrame: # id, source, is_test and labels of both; agreement: equal, overlapping, disjoint, or unknown
     "All pairs inside the twin groups, and whether their labels agree"
+    # Each sample by its name, once
+    ids = as_text(samples.id)
+    unnamed = ["rows without an id; fill it in"]*bool(ids.isna().any())
+    raise_all([*unnamed, *repeated_ids(ids.dropna())], 'samples table')
+
     # Rows of each twin group
     party = pd.Series(derive_groups(samples[['id', 'twin']].reset_index(drop=True)))
     groups = [o for o in party.groupby(party, sort=False).indices.values() if len(o) > 1]

@@ -57,8 +57,10 @@ def labelled_rows(
     if not len(rows):
         raise DataError(f"none of the {len(samples)} samples has labels: folds are made for labelled samples")
 
-    # Each once, and in a group
-    twice = rows.id[as_text(rows.id).duplicated()]
+    # Each by its name, once, and in a group
+    ids = as_text(rows.id)
+    if ids.isna().any(): raise DataError(f"{ids.isna().sum()} labelled samples have no id: run `check_samples`")
+    twice = rows.id[ids.duplicated()]
     if len(twice):
         raise DataError(f"id {few(twice)} occurs more than once in the samples table: run `check_samples`")
     lost = rows.id[row_identity(rows, by).isna()] if by != 'twin' else []
