@@ -348,7 +348,7 @@ EXEMPT = {
         'show_pairs': 'draws', 'hash_pictures': 'reads pictures', 'HashTable': 'holds ids', 'TwinRule': 'numbers',
     },
     'data.probs': {
-        'check_hot': 'checks values, and is asked beside check_probs', 'name_tables': 'gives names', 'match': 'is the door itself',
+        'check_hot': 'checks values, and is asked beside check_probs', 'name_tables': 'gives names', 'match': 'is the door itself', 'by_class': 'the door of what there is once per class',
         'read_table': 'reads files', 'write_csv': 'writes any table', 'read_probs': 'reads files', 'ProbTable': 'holds what read_table found', 'row_names': 'the door',
     },
     'decide.thresholds': {

@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['REDUCE_RULES', 'check_probs', 'check_hot', 'class_table', 'same_things', 'align_tables', 'name_tables', 'match',
-           'reduce_rule', 'reduce_views', 'ProbTable', 'read_table', 'read_probs', 'write_csv', 'write_probs']
+           'by_class', 'reduce_rule', 'reduce_views', 'ProbTable', 'read_table', 'read_probs', 'write_csv',
+           'write_probs']
 
 # %% ../../nbs/data/58_probs.ipynb #c-tables-imports
 import re
@@ -210,6 +211,22 @@ def _placed(x, ids, names):
     if ids is not None and not x.index.equals(ids): x = x.loc[ids]
     if x.ndim == 2 and names is not None and not x.columns.equals(names): x = x[names]
     return x
+
+# %% ../../nbs/data/58_probs.ipynb #by-class
+def by_class(
+    values:float|np.ndarray|pd.Series|Mapping, # one, or C: a Series or a dict by class name, an array by place
+    names:Iterable, # the C classes, in the order wanted
+    what:str, # what the values are, such as "thresholds"
+) -> np.ndarray: # one or C, float64
+    "Numbers of the classes in the order of `names`; raises `DecisionError` for other classes"
+    if isinstance(values, Mapping): values = pd.Series(values)
+    if not isinstance(values, pd.Series) or row_names(values) is None: return np.asarray(values, dtype=float)
+    # By name
+    twice = values.index[values.index.duplicated()]
+    if len(twice): raise DecisionError(f"{what} name class {few(twice.unique())} more than once: give each one once")
+    names = list(names)
+    same_things(values.index, names, 'class', f"the list of {what}")
+    return values.loc[names].to_numpy(dtype=float)
 
 # %% ../../nbs/data/58_probs.ipynb #reduce-rules
 REDUCE_RULES = ('mean', 'max', 'logit_mean', 'quantile(.75)') # known rules; a quantile takes any number from 0 to 1

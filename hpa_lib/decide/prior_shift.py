@@ -13,10 +13,10 @@ import pandas as pd
 from fastcore.meta import delegates
 
 from ..core import DecisionError
-from ..data.probs import check_probs, column_names, match, same_things
+from ..data.probs import by_class, check_probs, column_names, match, same_things
 from .calibrate import like_table
 from .threshold_rules import ratio_thresholds
-from .thresholds import by_class, check_pair, check_thresholds, class_names
+from .thresholds import check_pair, check_thresholds, class_names
 
 # %% ../../nbs/decide/63_prior_shift.ipynb #c-adebed06
 def _ratios(ratios, probs, what:str, inside:bool=True) -> np.ndarray:

@@ -24,10 +24,10 @@ from scipy.special import expit, logit
 from ..core import DecisionError, near
 from ..data.folds import grouped_folds
 from ..data.labels import Vocab
-from ..data.probs import check_hot, check_probs, match, row_names
+from ..data.probs import by_class, check_hot, check_probs, match, row_names
 from ..data.scores import counts_f1
 from .calibrate import shared_slope
-from .thresholds import by_class, check_pair, check_thresholds, class_cuts, class_names
+from .thresholds import check_pair, check_thresholds, class_cuts, class_names
 from .thresholds import fit_thresholds, group_counts, listed, nested_score
 
 # %% ../../nbs/decide/62_threshold_rules.ipynb #fixed-thresholds

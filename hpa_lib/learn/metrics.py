@@ -15,7 +15,8 @@ from fastai.learner import Metric
 from fastcore.basics import patch
 from torch import Tensor
 
-from ..core import LearnError, few
+from ..core import DecisionError, LearnError
+from ..data.probs import by_class, row_names
 from ..data.scores import macro_f1, mean_ap
 from .losses import FocalLoss
 
@@ -68,17 +69,12 @@ def per_class(self:FoldMetric,
 ) -> np.ndarray: # one number, or one per class in the order of the DataLoaders
     "Numbers of classes; raises `LearnError` for classes missing or more than there are, and for NaN"
     n = self.probs[0].shape[1]
-    counts = isinstance(values, pd.Series) and isinstance(values.index, pd.RangeIndex)
-    # By name
-    if isinstance(values, (pd.Series, Mapping)) and not counts:
-        values, names = pd.Series(values), self.names
-        if names is None:
-            raise LearnError(f"{self.name}: the DataLoaders do not name their classes: give {what} as a list, in order")
-        odd = [*values.index[values.index.duplicated()], *(set(values.index) ^ set(names))]
-        if odd: raise LearnError(f"{self.name}: {what} and the data differ in {few(sorted(odd))}: give each class one")
-        values = values.loc[list(names)]
-    # By place
-    values = np.asarray(values, dtype=float)
+    named = isinstance(values, Mapping) or row_names(values) is not None
+    if named and self.names is None:
+        raise LearnError(f"{self.name}: the DataLoaders do not name their classes: give {what} as a list, in order")
+    # By name or by place
+    try: values = by_class(values, range(n) if self.names is None else self.names, what)
+    except DecisionError as e: raise LearnError(f"{self.name}: {e}") from None
     if values.shape in ((), (n,)) and not np.isnan(values).any(): return values
     cure = f"give one number, or one for each of {n} classes"
     raise LearnError(f"{self.name}: {what} of shape {values.shape}, or with NaN: {cure}")

@@ -12,7 +12,6 @@ import json
 import pickle
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from numbers import Integral, Real
 from pathlib import Path
 from typing import NamedTuple
 
@@ -24,6 +23,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from ..core import NetError, few, writing
+from ..data.samples import as_text
 
 # %% ../../nbs/nets/38_weights.ipynb #safetensors
 def _safetensors(path:Path, tensors:bool=True) -> tuple[dict, dict, dict]:
@@ -131,21 +131,15 @@ def read_about(
     _, _, about = _safetensors(path, tensors=False)
     return about
 
-# %% ../../nbs/nets/38_weights.ipynb #as-known
-def _as_known(x:object) -> str|None:
-    "An id or a group as text, None where nothing is known: 10580, 10580.0 of a column with gaps and '10580' are one"
-    if x is None or x is pd.NA or x != x: return None
-    if isinstance(x, Real) and not isinstance(x, Integral) and float(x).is_integer(): x = int(x)
-    return str(x) or None
-
 # %% ../../nbs/nets/38_weights.ipynb #join-trained
 def join_trained(
     *parts:Mapping|None, # each with `ids` and `groups`; None: nothing known
 ) -> dict: # sorted lists `ids` and `groups`, as text
     "All that several trainings have seen"
-    known = [o for o in parts if o]
-    def joined(key): return sorted({_as_known(o) for part in known for o in part.get(key, ())} - {None})
-    return dict(ids=joined('ids'), groups=joined('groups'))
+    def joined(key, column):
+        seen = [o for part in parts if part for o in part.get(key, ())]
+        return sorted(set(as_text(seen, column).dropna()))
+    return dict(ids=joined('ids', 'id'), groups=joined('groups', 'group'))
 
 # %% ../../nbs/nets/38_weights.ipynb #seen
 class Seen(NamedTuple):
@@ -169,9 +163,10 @@ def seen_ids(
         if not groups.index.is_unique or not ids.index.isin(groups.index).all() or len(groups) != len(ids):
             raise NetError("ids and groups are Series of other rows: take both from one table")
         groups = groups.loc[ids.index]
-    ids = [_as_known(o) for o in ids]
-    if None in ids: raise NetError(f"sample {ids.index(None)} has no id: give every sample its name")
-    groups = [None]*len(ids) if groups is None else [_as_known(o) for o in groups]
+    ids = as_text(ids).to_list()
+    lost = [i for i,o in enumerate(ids) if pd.isna(o)]
+    if lost: raise NetError(f"sample {lost[0]} has no id: give every sample its name")
+    groups = [None]*len(ids) if groups is None else as_text(groups, 'group').to_list()
     if len(groups) != len(ids):
         raise NetError(f"{len(ids)} ids but {len(groups)} groups: give the group of each sample")
     # Those among them
