@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['reliability', 'ece', 'ece_per_class', 'brier', 'plot_reliability', 'Calibration', 'like_table', 'shared_slope',
-           'fit_calibration', 'cross_fit']
+           'clipped_logits', 'trusted_slope', 'fit_calibration', 'cross_fit', 'Faults', 'find_faults']
 
 # %% ../../nbs/decide/61_calibrate.ipynb #c-9f2e88af
 from collections.abc import Iterable
@@ -15,8 +15,8 @@ import pandas as pd
 from fastcore.basics import patch
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from ..core import DecisionError
-from ..data.probs import check_hot, check_probs, match
+from ..core import DecisionError, few
+from ..data.probs import check_hot, check_probs, match, row_names
 from .thresholds import check_class, check_pair, class_names, listed
 
 # %% ../../nbs/decide/61_calibrate.ipynb #reliability
@@ -157,6 +157,16 @@ def like_table(
     if not isinstance(probs, pd.DataFrame): return values
     return pd.DataFrame(values, index=probs.index, columns=probs.columns)
 
+# %% ../../nbs/decide/61_calibrate.ipynb #c-names-as
+def _names_as(probs:np.ndarray|pd.DataFrame, own:list[str]) -> list[str]:
+    "Class names of `probs`, which are those of the calibration in any order; an array has its order"
+    names = [str(o) for o in class_names(probs)] if isinstance(probs, pd.DataFrame) else own
+    size = np.shape(probs)[1]
+    if size == len(names) and sorted(names) == sorted(own): return names
+    there = f"the {len(own)} classes {own[:3]} ... of the calibration"
+    cure = "give exactly those (`class_table` leaves id, fold and view out)"
+    raise DecisionError(f"{size} classes {names[:3]} ... for {there}: {cure}")
+
 # %% ../../nbs/decide/61_calibrate.ipynb #calibration-apply
 @patch
 def apply(self:Calibration,
@@ -164,13 +174,8 @@ def apply(self:Calibration,
 ) -> np.ndarray|pd.DataFrame: # N x C, in [0, 1], as `probs`
     "Calibrated probabilities"
     from scipy.special import expit
-    # Classes
     p = check_probs(probs)
-    names = [str(o) for o in class_names(probs)] if isinstance(probs, pd.DataFrame) else self.names
-    if p.shape[1] != len(names) or sorted(names) != sorted(self.names):
-        there = f"the {len(self.names)} classes {self.names[:3]} ... of the calibration"
-        cure = "give exactly those (`class_table` leaves id, fold and view out)"
-        raise DecisionError(f"{p.shape[1]} classes {names[:3]} ... for {there}: {cure}")
+    names = _names_as(probs, self.names)
     # Staircases, or curves
     if self.knots:
         steps = [np.interp(p[:,j], *zip(*self.knots[o])) for j,o in enumerate(names)]
@@ -184,10 +189,8 @@ def shared_slope(
     z:np.ndarray|pd.DataFrame, # N x C, logits, finite
     y:np.ndarray|pd.DataFrame, # N x C, 0 or 1; matched by id and class, arrays by place
     spread:float, # standard deviation of the offsets of the classes, and of the slope around 1
-    slope:float|None=None, # given; None: fitted
 ) -> tuple[float,np.ndarray]: # slope, at least .01, and offset of each class, in the class order of `z`
     "Logistic regression with one slope, a common offset and an offset of each class"
-    from scipy.optimize import minimize
     z, y = match(z=z, y=y)
     z = np.asarray(z, dtype=float)
     y = check_hot(y, z.shape)
@@ -195,36 +198,42 @@ def shared_slope(
     if not np.isfinite(z).all():
         cure = "keep probabilities a little away from 0 and 1, and leave gaps out"
         raise DecisionError(f"logits are infinite or NaN: {cure}")
+    return _fit_slope(z, y, np.ones(z.shape), spread)
+
+# %% ../../nbs/decide/61_calibrate.ipynb #c-slope-loss
+def _fit_slope(z:np.ndarray, hits:np.ndarray, total:np.ndarray, spread:float, slope:float|None=None) -> tuple:
+    "Slope and offsets of `total` entries at the logits `z`, of which `hits` are positive; `slope`: given, not fitted"
+    from scipy.optimize import minimize
     # Slope, common offset and the classes' own: where they start, and the pull back there
-    start = np.r_[1., np.zeros(1 + z.shape[1])]
-    pull = np.r_[1, 0, np.ones(z.shape[1])] / spread**2
+    size = hits.shape[1]
+    start = np.r_[1., np.zeros(1 + size)]
+    pull = np.r_[1, 0, np.ones(size)] / spread**2
     free = slice(slope is not None, None)
     def whole(x): return np.r_[[] if slope is None else slope, x]
     # Loss and derivatives of what is free
     def loss(x):
-        value, gradient = _slope_loss(whole(x), z, y, start, pull)
+        value, gradient = _slope_loss(whole(x), z, hits, total, start, pull)
         return value, gradient[free]
-    def hess(x): return _slope_hess(whole(x), z, pull)[free,free]
+    def hess(x): return _slope_hess(whole(x), z, total, pull)[free,free]
     found = minimize(loss, start[free], jac=True, hess=hess, method='trust-exact', options=dict(gtol=1e-6))
     # A slope that falls too low is held there
     v = whole(found.x)
-    return (v[0], v[1] + v[2:]) if v[0] >= .01 else shared_slope(z, y, spread, slope=.01)
+    return (v[0], v[1] + v[2:]) if v[0] >= .01 else _fit_slope(z, hits, total, spread, slope=.01)
 
-# %% ../../nbs/decide/61_calibrate.ipynb #c-slope-loss
-def _slope_loss(v, z, y, start, pull) -> tuple[float,np.ndarray]:
+def _slope_loss(v, z, hits, total, start, pull) -> tuple[float,np.ndarray]:
     "Penalised log loss of `v`, that is slope, common offset and the classes' own, and its gradient"
     from scipy.special import expit
     u = v[0]*z + v[1] + v[2:]
-    miss = expit(u) - y
-    value = np.logaddexp(0, u).sum() - u[y].sum() + pull@(v - start)**2/2
+    miss = total*expit(u) - hits
+    value = (total*np.logaddexp(0, u)).sum() - (hits*u).sum() + pull@(v - start)**2/2
     gradient = np.r_[(miss*z).sum(), miss.sum(), miss.sum(0)] + pull*(v - start)
     return value, gradient
 
-def _slope_hess(v, z, pull) -> np.ndarray:
+def _slope_hess(v, z, total, pull) -> np.ndarray:
     "Its second derivatives"
     from scipy.special import expit
     w = expit(v[0]*z + v[1] + v[2:])
-    w *= 1 - w
+    w *= total*(1 - w)
     own = w.sum(0)
     tilt = (w*z).sum(0)
     # Diagonal, row of the slope, row of the common offset; offsets of two classes do not meet
@@ -232,6 +241,57 @@ def _slope_hess(v, z, pull) -> np.ndarray:
     h[0,1:] = np.r_[tilt.sum(), tilt]
     h[1,2:] = own
     return np.triu(h) + np.triu(h, 1).T
+
+# %% ../../nbs/decide/61_calibrate.ipynb #trusted-slope
+def clipped_logits(
+    p:np.ndarray, # probabilities in [0, 1], of any shape
+    least:float=1e-3, # probabilities nearer to 0 or 1 than this count as this
+) -> np.ndarray: # of the same shape, finite
+    "Logits that no single probability can stretch without end"
+    from scipy.special import logit
+    if not 0 < least < .5: raise DecisionError(f"least {least}: give a probability between 0 and .5")
+    return logit(np.clip(p, least, 1 - least))
+
+def trusted_slope(
+    probs:np.ndarray|pd.DataFrame, # N x C, in [0, 1]
+    targs:np.ndarray|pd.DataFrame, # N x C, 0 or 1; matched by id and class, arrays by place
+    spread:float=1., # as for `shared_slope`
+    least:float=1e-3, # as for `clipped_logits`
+) -> tuple[float,np.ndarray,np.ndarray]: # slope, offset of each class, trust of each sample, from 0 to 1
+    "`shared_slope` of samples some of which may say nothing, so that none can pull without bound"
+    from scipy.special import expit, logit
+    p, y = check_pair(probs, targs)
+    if not spread > 0: raise DecisionError(f"spread {spread}: a standard deviation is above 0")
+    z = clipped_logits(p, least)
+    levels, tally = _on_grid(z)
+    # What the labels are worth when nobody looked
+    shares = (y.sum(0) + .5)/(len(y) + 1)
+    nobody = _log_likelihood(logit(shares), y)
+    # Curve and trust in turns
+    trust = np.ones(len(p))
+    lost = .02
+    for _ in range(20):
+        weight = np.repeat(trust[:,None], y.shape[1], axis=1)
+        slope, offset = _fit_slope(levels, tally(weight*y), tally(weight), spread)
+        before = trust
+        trust = expit(_log_likelihood(slope*z + offset, y) - nobody + logit(1 - lost))
+        if np.abs(trust - before).max(initial=0) < 1e-3: break
+        lost = np.clip(1 - trust.mean(), 1e-4, .5)
+    return slope, offset, trust
+
+# %% ../../nbs/decide/61_calibrate.ipynb #c-on-grid
+def _log_likelihood(u:np.ndarray, y:np.ndarray) -> np.ndarray:
+    "Of each row of labels, at logits `u`"
+    return (y*u - np.logaddexp(0, u)).sum(1)
+
+def _on_grid(z:np.ndarray, step:float=1/64) -> tuple:
+    "The levels of a grid, L x 1, and a function that sums weights of the entries of `z` by level and class, L x C"
+    place = np.rint(z/step).astype(int)
+    low, high = place.min(), place.max()
+    size = (high - low + 1)*z.shape[1]
+    place = (place - low)*z.shape[1] + np.arange(z.shape[1])
+    def tally(weight): return np.bincount(place.ravel(), weight.ravel(), size).reshape(-1, z.shape[1])
+    return np.arange(low, high + 1)[:,None]*step, tally
 
 # %% ../../nbs/decide/61_calibrate.ipynb #c-ee77f66f
 # One row per free number: where it stands in a, b, c
@@ -327,3 +387,61 @@ def cross_fit(
         curves = fit_calibration(p[folds != k], y[folds != k], method, least=least, shrink=shrink, spread=spread)
         out[folds == k] = curves.apply(p[folds == k])
     return like_table(out, probs)
+
+# %% ../../nbs/decide/61_calibrate.ipynb #faults
+class Faults(BaseModel):
+    "Which outputs of a model say nothing; found by `find_faults`"
+    model_config = ConfigDict(extra='forbid', frozen=True, strict=True, allow_inf_nan=False)
+    curves:dict[str, _Pair] # class name -> slope and offset of the logit, from `trusted_slope`
+    most:Annotated[int, Field(ge=1)] # labels of the sample that has the most
+    usual:str # the most frequent class
+    rows:list[str]=[] # ids of the labelled samples whose outputs say nothing
+    constant:list[str]=[] # classes whose outputs are all equal
+    unseen:list[str]=[] # classes without a positive
+
+    def __str__(self):
+        found = dict(rows=self.rows, constant=self.constant, unseen=self.unseen)
+        words = dict(
+            rows=f"samples whose outputs say nothing, given {self.usual!r}",
+            constant='classes whose outputs are all equal',
+            unseen='classes without a positive, which borrow from the others',
+        )
+        return '; '.join(f"{len(v)} {words[k]}: {few(v)}" for k,v in found.items() if v) or 'no faults'
+
+# %% ../../nbs/decide/61_calibrate.ipynb #faults-silent
+@patch
+def silent(self:Faults,
+    probs:np.ndarray|pd.DataFrame, # N x C, in [0, 1]; of a table columns are found by name, of an array as `curves`
+) -> np.ndarray: # N, bool
+    "Samples whose outputs are all equal, or promise more labels than any sample has; each by itself"
+    from scipy.special import expit
+    p = check_probs(probs)
+    names = _names_as(probs, list(self.curves))
+    slope, offset = np.array([self.curves[o] for o in names]).T
+    q = expit(slope*clipped_logits(p) + offset)
+    least = q.sum(1) - 3*np.sqrt((q*(1 - q)).sum(1))
+    equal = (p == p[:,:1]).all(1) & (p.shape[1] > 1)
+    return equal | (least > self.most)
+
+# %% ../../nbs/decide/61_calibrate.ipynb #find-faults
+def find_faults(
+    probs:np.ndarray|pd.DataFrame, # N x C, in [0, 1], of samples the network was not trained on
+    targs:np.ndarray|pd.DataFrame, # N x C, 0 or 1; matched by id and class, arrays by place
+    names:Iterable[str]|None=None, # class names in the order of `probs`; None: its columns, or numbers
+) -> Faults: # samples go by their ids, those of an array by their numbers
+    "Rows and classes of a model's outputs that say nothing"
+    p, y = check_pair(probs, targs)
+    names = [str(o) for o in class_names(probs, names)]
+    ids = row_names(probs)
+    ids = np.arange(len(p)) if ids is None else ids
+    slope, offset, _ = trusted_slope(p, y)
+    n = y.sum(0)
+    faults = Faults(
+        curves={o: [float(slope), float(b)] for o,b in zip(names, offset)},
+        most=max(int(y.sum(1).max(initial=0)), 1),
+        usual=names[n.argmax()],
+        constant=[o for o,equal in zip(names, (p == p[:1]).all(0)) if equal],
+        unseen=[o for o,k in zip(names, n) if not k],
+    )
+    rows = [str(ids[i]) for i in np.flatnonzero(faults.silent(p))]
+    return faults.model_copy(update=dict(rows=rows))

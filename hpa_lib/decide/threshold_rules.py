@@ -26,7 +26,7 @@ from ..data.folds import grouped_folds
 from ..data.labels import Vocab
 from ..data.probs import by_class, check_hot, check_probs, match, row_names
 from ..data.scores import counts_f1
-from .calibrate import shared_slope
+from .calibrate import clipped_logits, trusted_slope
 from .thresholds import check_pair, check_thresholds, class_cuts, class_names
 from .thresholds import fit_thresholds, group_counts, listed, nested_score
 
@@ -133,17 +133,42 @@ def calibrated_thresholds(
     targs:np.ndarray|pd.DataFrame, # N x C, 0 or 1; matched by id and class, arrays by place
     spread:float=1., # how far the classes' offsets may differ, in logits
     least:float=1e-3, # probabilities nearer to 0 or 1 than this count as this
-) -> np.ndarray: # C, float64, in [0, 1]; a class without positives borrows from the others
-    "F*/2 of calibrated probabilities, on the scale of the given ones"
+    k:float=300., # positives at which a class's labels count as much as its calibrated probabilities
+) -> np.ndarray: # C, float64, up to 1; -1: yes to all; a class without positives borrows from the others
+    "F*/2 of robustly calibrated probabilities, on the scale of the given ones"
     p, y = check_pair(probs, targs)
-    if not spread > 0: raise DecisionError(f"spread {spread}: a standard deviation is above 0")
-    if not 0 < least < .5: raise DecisionError(f"least {least}: give a probability between 0 and .5")
+    if not k >= 0: raise DecisionError(f"k {k}: give a number of positives, 0 or more")
     if not y.any(): return np.ones(p.shape[1])
-    # Calibrate, decide, and back
-    z = logit(np.clip(p, least, 1 - least))
-    slope, offset = shared_slope(z, y, spread)
-    t = expected_f1_thresholds(expit(slope*z + offset))
-    return expit((logit(t) - offset) / slope)
+    # Positives that each entry promises, and those that are counted
+    slope, offset, trust = trusted_slope(p, y, spread, least)
+    trust = trust[:,None]
+    promised = trust*expit(slope*clipped_logits(p, least) + offset) + (1 - trust)*y.mean(0)
+    n = y.sum(0)
+    weight = np.divide(n, n + k, out=np.zeros(len(n)), where=n > 0)
+    positives = weight*y + (1 - weight)*promised
+    # The best cut of each class, and where between its two samples
+    out = np.empty(p.shape[1])
+    for j in range(p.shape[1]):
+        half, low, high = _best_cut(p[:,j], positives[:,j])
+        out[j] = _between(expit((logit(half) - offset[j]) / slope), low, high)
+    return out
+
+# %% ../../nbs/decide/62_threshold_rules.ipynb #c-best-cut
+def _best_cut(p:np.ndarray, positives:np.ndarray) -> tuple[float,float,float]:
+    "Half of the highest F1 of one class, the highest score it says no to, -1 if none, and the lowest it says yes to"
+    order = np.argsort(-p, kind='stable')
+    score, hits = p[order], positives[order].cumsum()
+    # A cut never parts equal scores
+    last = np.flatnonzero(np.append(score[1:] != score[:-1], True))
+    half = hits[last] / (last + 1 + hits[-1])
+    best = half.argmax()
+    low = -1. if best == len(last) - 1 else score[last[best] + 1]
+    return half[best], low, score[last[best]]
+
+def _between(t:float, low:float, high:float) -> float:
+    "The number nearest to `t` from `low` to below `high`; -1, yes to all, where that leaves none from 0 up"
+    t = min(max(t, low), np.nextafter(high, -1))
+    return float(t) if t >= 0 else -1.
 
 # %% ../../nbs/decide/62_threshold_rules.ipynb #c-77a4063e
 def _vote(fits:list) -> np.ndarray:
