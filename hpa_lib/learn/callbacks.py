@@ -250,13 +250,15 @@ class Patience(Watch):
         monitor:str='valid_focal', # column of the table of epochs
         patience:int=5, # epochs
         small:bool|None=None, # small is good; None: if the column is a loss
+        gain:float=0., # a better value is better by more than this
     ):
         super().__init__(monitor, small)
-        self.patience = patience
+        self.patience,self.gain = patience,gain
         self.wait = 0
     def before_fit(self):
         super().before_fit()
         self.wait = 0
+    def better(self, a, b): return b is None or (b - a if self.small else a - b) > self.gain
     def after_epoch(self):
         self.wait = 0 if self.improved() else self.wait + 1
         if self.wait < self.patience: return
@@ -273,25 +275,42 @@ class EarlyStop(Patience):
 class Plateau(Patience):
     "Multiply the learning rate by `factor` after `patience` epochs without a better value"
     order = 64
+    kept = ('best', 'wait', 'rest')
     def __init__(self,
         monitor:str='valid_focal', # column of the table of epochs
         patience:int=4, # epochs
         factor:float=.1, # of the rate
         restart:bool=False, # also go back to the weights of the best epoch; needs `KeepBest`
         small:bool|None=None, # small is good; None: if the column is a loss
+        cooldown:int=0, # epochs after it in which none is counted
+        min_lr:float=0., # the rate is not brought below it
     ):
         super().__init__(monitor, patience, small)
         self.factor,self.restart = factor,restart
+        self.cooldown,self.min_lr = cooldown,min_lr
+        self.rest = 0
     def before_fit(self):
         super().before_fit()
+        self.rest = 0
         if not hasattr(self.learn, 'rate'):
             cure = "train with learn.fit_schedule(..., schedule='constant')"
             raise RuntimeError(f"Plateau scales a schedule: {cure}")
         if self.restart and not hasattr(self.learn, 'keep_best'):
             raise RuntimeError("Plateau(restart=True) goes back to the best epoch: add KeepBest()")
+    def after_epoch(self):
+        if self.rest > 0:
+            self.rest -= 1
+            self.wait = -1                                                  # this epoch does not count
+        super().after_epoch()
     def give_up(self):
-        self.learn.lr_scale *= self.factor
+        self.rest = self.cooldown
+        self.learn.lr_scale = self.lower(self.learn.lr_scale)
         if self.restart: restart_best(self.learn)
+    def lower(self, scale):
+        "The next scale: `factor` times this one, as far as the rate stays at `min_lr`"
+        if not self.min_lr: return scale*self.factor
+        least = self.min_lr/self.learn.rate(self.learn.pct_train)
+        return max(scale*self.factor, min(scale, least))
 
 # %% ../../nbs/learn/51_callbacks.ipynb #restart-best
 def restart_best(
