@@ -15,8 +15,7 @@ from fastcore.meta import delegates
 from ..core import DecisionError
 from ..data.probs import by_class, check_probs, column_names, match, same_things
 from .calibrate import like_table
-from .threshold_rules import ratio_thresholds
-from .thresholds import check_pair, check_thresholds, class_names
+from .thresholds import check_pair, check_thresholds, class_cuts, class_names
 
 # %% ../../nbs/decide/63_prior_shift.ipynb #c-adebed06
 def _ratios(ratios, probs, what:str, inside:bool=True) -> np.ndarray:
@@ -198,8 +197,21 @@ def _redraw(p:np.ndarray, known:np.ndarray, y:np.ndarray, rng:np.random.Generato
 def match_ratios(
     probs:np.ndarray|pd.DataFrame, # N x C, in [0, 1]
     ratios:np.ndarray|pd.Series, # C, wanted share of positives: a Series by class name, or in the order of `probs`
+    argmax:bool=False, # the most probable class of every sample is positive already, whatever its threshold
 ) -> np.ndarray: # C, thresholds for `apply_thresholds`, in the class order of `probs`
     "Thresholds with which as many samples are positive as the ratios say"
     probs, = match(probs=probs)
     p = check_probs(probs)
-    return ratio_thresholds(p, np.zeros(p.shape, bool), _ratios(ratios, probs, 'ratio', inside=False))
+    wanted = _ratios(ratios, probs, 'ratio', inside=False)*len(p)
+    on = _most_probable(p) if argmax else np.zeros(p.shape, bool)
+    # The nearest cut of each class, among the samples that are not positive already
+    out = np.ones(p.shape[1])
+    for j,want in enumerate(wanted - on.sum(0)):
+        rest = p[~on[:,j], j]
+        if not len(rest): continue
+        t, _, k = class_cuts(rest, np.zeros(len(rest), bool))
+        out[j] = t[np.abs(k - want).argmin()]
+    return out
+
+def _most_probable(p:np.ndarray) -> np.ndarray: # N x C, bool: the first of the highest in each row
+    return np.arange(p.shape[1]) == p.argmax(1)[:,None]
