@@ -198,22 +198,25 @@ class DecisionOptions:
         rule:str=DEFAULT_RULE, # threshold rule by name, see `threshold_rule`
         fallbacks:Iterable[float|str]|str|None='argmax', # for empty rows, see `apply_fallbacks`; None: they stay empty
         cap:int|None=None, # at most so many labels per sample
-        refit:bool=False, # rule "ratio" only: meet the rates on whatever is decided, see `refit_decision`
+        ratio_on:str='oof', # where the rule "ratio" meets its rates: "oof", or "decided", see `refit_decision`
     ):
         if cap is not None and cap < 1: raise DecisionError(f"cap {cap}: a row must be allowed at least one label")
         if fallbacks is None: fallbacks = []
         fallbacks = [fallbacks] if isinstance(fallbacks, str|float) else list(fallbacks)
+        if ratio_on not in ('oof', 'decided'):
+            raise DecisionError(f"ratio_on {ratio_on!r}: rates are met on 'oof' answers, or on what is 'decided'")
         store_attr()
-        if refit: self._check_refit()
-    def _check_refit(self):
-        if self.cap: raise DecisionError(f"refit meets rates of positives, and cap {self.cap} would take some: leave it out")
-        if getattr(threshold_rule(self.rule), 'func', None) is not ratio_thresholds:
-            raise DecisionError(f"refit meets rates of positives, which rule {self.rule!r} does not name: say rule='ratio'")
+        if self.refits and cap:
+            raise DecisionError(f"rates of positives are to be met, and cap {cap} would take some: leave it out")
+    @property
+    def refits(self) -> bool: # are thresholds fitted again to whatever is decided?
+        by_ratio = getattr(threshold_rule(self.rule), 'func', None) is ratio_thresholds
+        return by_ratio and self.ratio_on == 'decided'
     def rates(self,
         targs:pd.DataFrame, # N x C, 0 or 1
-    ) -> dict[str, float]: # class name -> share of positives; empty without `refit`
-        "The rates that are to be met"
-        if not self.refit: return {}
+    ) -> dict[str, float]: # class name -> share of positives; empty where thresholds are not fitted again
+        "The rates that are to be met on whatever is decided"
+        if not self.refits: return {}
         shares = wanted_ratios(targs, **threshold_rule(self.rule).keywords)
         return dict(zip(targs, shares.tolist()))
 
@@ -393,13 +396,13 @@ def _nested(probs, targs, folds, options:DecisionOptions, twins) -> tuple[Decisi
 
 # %% ../../nbs/decide/65_decision.ipynb #refit-decision
 def refit_decision(
-    decision:Decision, # with rates, from `fit_decision(..., rule='ratio', refit=True)`
+    decision:Decision, # with rates, from `fit_decision(..., rule='ratio', ratio_on='decided')`
     tables:pd.DataFrame|Mapping[str,pd.DataFrame], # of all the samples to decide, as for `Decision.probs`; no labels
     twins:pd.DataFrame|pd.Series|None=None, # as for `Decision.probs`
 ) -> Decision: # the same with thresholds that meet its rates on these samples
     "Fit thresholds to the samples to decide (bestfitting); raises `DecisionError` for a decision without rates"
     if not decision.rates:
-        raise DecisionError("this decision has no rates to meet: fit it with rule='ratio' and refit=True")
+        raise DecisionError("this decision has no rates to meet: fit it with rule='ratio' and ratio_on='decided'")
     p = decision.probs(tables, twins)
     thresh = match_ratios(p, pd.Series(decision.rates)[list(p)], argmax=True)
     return decision.model_copy(update=dict(thresholds=dict(zip(p, thresh.tolist()))))

@@ -225,13 +225,13 @@ class DecideSettings(Section):
     calibrate:_tried(_calibrates)|None = None # curve fitted before: offset, platt, beta, temperature or isotonic
     fallbacks:_Fallbacks = ['argmax'] # where there is no label, in turn: thresholds, "argmax", "class:NAME"; or nothing
     cap:Positive|None = None # labels a sample has at most
-    refit:bool = False # rule "ratio": meet the rates on whatever is decided, the most probable class always on
+    ratio_on:Literal['oof', 'decided'] = 'oof' # where the rule "ratio" meets its rates, see `refit_decision`
     average_twins:bool = False # pictures issued twice get the mean of their probabilities
     known:str|None = None # CSV of labels known from elsewhere, which replace the decided ones
 
     @model_validator(mode='after')
     def _fits(self):
-        DecisionOptions(rule=self.rule, cap=self.cap, refit=self.refit)
+        DecisionOptions(rule=self.rule, cap=self.cap, ratio_on=self.ratio_on)
         return self
 
 # %% ../../nbs/run/80_recipes.ipynb #blendsettings
