@@ -5,7 +5,8 @@
 # %% auto #0
 __all__ = ['Positive', 'COLUMNS', 'SCALES', 'Section', 'SourceSettings', 'DataSettings', 'SplitSettings', 'ModelSettings',
            'TrainSettings', 'ViewSettings', 'DecideSettings', 'BlendSettings', 'SubmitSettings', 'Recipe',
-           'check_recipe', 'recipe_names', 'load_recipe', 'whole_paths', 'save_recipe']
+           'check_recipe', 'recipe_names', 'load_recipe', 'whole_paths', 'save_recipe', 'solution_facts',
+           'recipe_facts']
 
 # %% ../../nbs/run/80_recipes.ipynb #c-55ea071b
 import tomllib
@@ -403,3 +404,37 @@ def save_recipe(
 ) -> Path: # the file
     "Write every setting of a recipe, also those left at their defaults"
     return write_text(path, tomli_w.dumps(recipe.model_dump(exclude_none=True)))
+
+# %% ../../nbs/run/80_recipes.ipynb #solution-facts
+def solution_facts() -> dict[str, dict[str, dict]]: # recipe -> fact -> did, recipe (settings and values), scale, same
+    "What the authors of the published solutions did"
+    file = resources.files('hpa_lib.run').joinpath('solutions.toml')
+    return tomllib.loads(file.read_text(encoding='utf-8'))
+
+# %% ../../nbs/run/80_recipes.ipynb #setting-of
+def _setting(recipe:Recipe, key:str) -> object: # the value of "section.name"
+    section, name = key.split('.')
+    return getattr(getattr(recipe, section), name)
+
+def _settings_said(name:str, fact:dict) -> str: # settings that hold a fact, with the values that the recipe has
+    recipe, scale = load_recipe(name, scale=fact.get('scale')), fact.get('scale')
+    said = ', '.join(f'{k} = {_setting(recipe, k)}' for k in fact.get('recipe', {}))
+    return f'[{scale}] {said}' if scale else said
+
+# %% ../../nbs/run/80_recipes.ipynb #recipe-facts
+def recipe_facts(
+    name:str, # recipe of a published solution
+) -> pd.DataFrame: # index fact: what its author did, the settings of the recipe, what differs and why
+    "What an author did, and what the recipe makes of it; raises `RunError` for a recipe that rebuilds nobody's"
+    solutions = solution_facts()
+    one_of(name, solutions, 'published solution', RunError)
+    deviations = load_recipe(name).deviations
+    rows = {
+        fact: {
+            'its author': o['did'],
+            'the recipe': _settings_said(name, o),
+            'what differs, and why': deviations.get(fact, ''),
+        }
+        for fact,o in solutions[name].items()
+    }
+    return pd.DataFrame.from_dict(rows, orient='index').rename_axis('fact')
