@@ -640,6 +640,7 @@ def decide(
     cap:int=None, # at most so many labels a row
     average_twins:store_true=False, # pictures issued twice get the mean of their probabilities
     known:str=None, # CSV of labels known from elsewhere, which replace the decided ones
+    ratio_on:str=None, # where the rule ratio meets its rates: oof (default), or decided: on whatever is decided
     reduce:str=None, # for tables with views: mean, max, logit_mean or quantile(q)
     rank:store_true=False, # also rank all rules on these probabilities (minutes)
     out:str=None, # file to write; default: the run's own, for tables decision.json
@@ -648,7 +649,7 @@ def decide(
     "Fit thresholds (and blend, and calibration) on out-of-fold probabilities, and say honestly what they are worth"
     said = dict(
         rule=rule, calibrate=calibrate, fallbacks=_steps(fallbacks), cap=cap, average_twins=average_twins or None,
-        known=known,
+        known=known, ratio_on=ratio_on,
     )
     said = {k: v for k, v in said.items() if v is not None}
     if len(probs) == 1 and _run_of(probs[0]) and not (labels or out or rank): return _decide_run(probs[0], said, blend)
@@ -897,6 +898,10 @@ def _submit_tables(tables, decision, sample, twins, run, codes, out):
     from hpa_lib.decide.submit import check_submission, write_submission
     tied = load_samples(twins) if twins else run.samples if run and decision.average_twins else None
     _say_codes(decision, codes)
+    if decision.rates:
+        from hpa_lib.decide.decision import refit_decision
+        decision = refit_decision(decision, tables, tied)
+        print(f"{decision.save(Path(out).with_suffix('.decision.json'))}: thresholds meet its rates on these samples")
     labels = decision.decide(tables, tied)
     write_submission(out, labels.index, labels, codes, sample)
     if sample: check_submission(out, sample, codes, empty=True)

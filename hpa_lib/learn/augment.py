@@ -460,6 +460,7 @@ def _sets(size:int|None) -> dict: # name -> function that makes the transforms
             BatchBlur(p=.5),
             BatchLight(p=.5),
         ],
+        sized_crop=lambda: [BatchDihedral(), BatchCrop(size, least=.5)],   # what resnet50_rgb shows of test pictures
         densenet_pipeline=lambda: [
             BatchCrop(size, jitter=False),
             BatchDihedral(),

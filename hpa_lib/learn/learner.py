@@ -28,6 +28,7 @@ from torch import Tensor, nn
 
 from ..core import NetError, few, writing
 from ..data.samples import RGBY
+from .callbacks import WeightedColumns
 from .loaders import channels_of
 from .losses import get_loss
 from .metrics import MacroF1, MatchedF1, MeanAP, valid_focal
@@ -227,13 +228,13 @@ def fit_schedule(self:RGBYLearner,
     finally: del self.rate
 
 # %% ../../nbs/learn/50_learner.ipynb #model-for
-def _model_for(dls:DataLoaders, arch:str, channels:list[str]|None, **kwargs) -> RGBYNet:
-    "A network for the channels and classes of the DataLoaders; from a store, it starts at the classes' shares"
+def _model_for(dls:DataLoaders, arch:str, channels:list[str]|None, prior:bool, **kwargs) -> RGBYNet:
+    "A network for the channels and classes of the DataLoaders; from a store, it may start at the classes' shares"
     store = getattr(dls.train_ds, 'store', None)
     channels = channels or channels_of(dls.train) or RGBY
     facts = dict(n_out=dls.c, channels=channels, classes=_dls_classes(dls))
     model = rgby_model(arch, **facts | kwargs)
-    return start_at_prior(model, dls.train_ds.targs) if store else model
+    return start_at_prior(model, dls.train_ds.targs) if store and prior else model
 
 # %% ../../nbs/learn/50_learner.ipynb #rgby-learner
 @delegates(Learner, but=['splitter'])
@@ -247,13 +248,14 @@ def rgby_learner(
     opt_func:str|Callable='fastai', # optimiser, a name in `hpa_lib.learn.schedules.OPTIMISERS`, or of fastai
     wd:float=.01, # weight decay
     channels:list[str]|None=None, # input channels; None: those of the dls, RGBY where they do not name them
+    prior:bool=True, # from a store, start at the classes' shares, see `start_at_prior`
     **kwargs # of `Learner`: path, cbs and the like; of `rgby_model`: stem, head, hidden, ps, weights and the like
 ) -> RGBYLearner: # fastai's Learner and a little more
     "A Learner for pictures of named channels with several labels; `learn.model.filled` says what its weights filled"
     learner_kwargs, model_kwargs = partition_dict(kwargs, lambda k,_: k in signature(Learner).parameters)
     # The network
     if not isinstance(arch, RGBYNet):
-        arch = _model_for(dls, arch, channels, **model_kwargs)
+        arch = _model_for(dls, arch, channels, prior, **model_kwargs)
     elif model_kwargs:
         raise TypeError(f"{', '.join(model_kwargs)} would build a network, but one was given: choose one of the two")
     _check_dls(arch, dls)
@@ -262,6 +264,7 @@ def rgby_learner(
     path = Path(learner_kwargs.pop('path', None) or dls.path)
     path.mkdir(parents=True, exist_ok=True)
     cbs = [StopOnNaN(), *L(learner_kwargs.pop('cbs', None))]
+    if any(getattr(o.dataset, 'drawn', False) for o in dls.loaders[1:]): cbs.append(WeightedColumns())
     # The Learner
     learn = RGBYLearner(
         dls,

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['ReadRGBY', 'RGBYBlock', 'numbered_rows', 'StoreData', 'PictureData', 'StoreDL', 'channels_of', 'store_rows',
-           'batch_transforms', 'row_weights', 'store_dls']
+           'batch_transforms', 'row_weights', 'drawn_rows', 'store_dls']
 
 # %% ../../nbs/learn/32_loaders.ipynb #c-b61ba94d
 from collections.abc import Iterable, Sequence
@@ -94,6 +94,7 @@ class StoreData:
         rows:Sequence[int]|Sequence[bool], # which, see `numbered_rows`; all must be readable and labelled
         vocab:Vocab|None=None, # classes of the store to ask about, other labels count as absent; None: all of them
         split_idx:int=1, # 0: augmentation acts (training), 1: it does not
+        drawn:bool=False, # were these rows drawn by weights, so that scores on them are not those of the fold?
     ):
         self.store = store
         self.rows = numbered_rows(store, rows)
@@ -107,7 +108,7 @@ class StoreData:
         self.c = len(self.classes)
         self.n_inp = 1
         self.split_idx = split_idx
-
+        self.drawn = drawn
         # Targets: rows x classes
         labels = self.classes.only(store.samples.labels.iloc[self.rows])
         self.targs = torch.from_numpy(self.classes.multi_hot(labels)).float()
@@ -263,6 +264,20 @@ def row_weights(
     s = store.samples.iloc[numbered_rows(store, rows)]
     return sampling_weights(s.assign(labels=vocab.only(s.labels)), vocab, rule, power).tolist()
 
+# %% ../../nbs/learn/32_loaders.ipynb #drawn-rows
+def drawn_rows(
+    store:Store, # packed samples
+    rows:Sequence[int], # those that validate
+    vocab:Vocab, # classes to count
+    rule:str, # of `hpa_lib.learn.sampling.SAMPLING_RULES`, not "none"
+    power:float=.4, # of the rule "balance"
+) -> np.ndarray: # as many rows, some of them more than once, ascending
+    "Validation rows by the sampler's weights, with replacement; the same at every call"
+    weights = row_weights(store, rows, vocab, rule, power)
+    if weights is None: raise LearnError("validation rows are drawn by the weights of a sampler: say which, sampler=")
+    p = np.array(weights)/sum(weights)
+    return np.sort(np.random.default_rng(0).choice(rows, size=len(rows), p=p))
+
 # %% ../../nbs/learn/32_loaders.ipynb #store-dls
 def store_dls(
     store:Store|str|Path, # a store or its folder
@@ -277,6 +292,7 @@ def store_dls(
     power:float=.4, # of the sampler "balance"
     batches:int|None=None, # training batches per epoch; None: once through the data
     val_batches:int|None=None, # validation batches, the same samples every epoch; None: all
+    weighted_validation:bool=False, # draw validation rows by the sampler's weights too, see `drawn_rows`
     path:str|Path|None=None, # where a Learner on these dls will write; None: beside the store
     device:torch.device|None=None, # None: fastai's default
 ) -> DataLoaders: # train and valid
@@ -290,6 +306,7 @@ def store_dls(
     if val_batches:
         mixed = np.random.default_rng(0).permutation(val_rows)
         val_rows = np.sort(mixed[:val_batches*val_bs])
+    if weighted_validation: val_rows = drawn_rows(store, val_rows, vocab, sampler, power)
 
     # The two loaders
     after = batch_transforms(store, tfms, crop)
@@ -302,5 +319,6 @@ def store_dls(
         drop_last=True,
         after_batch=after,
     )
-    valid = StoreDL(StoreData(store, val_rows, vocab, split_idx=1), bs=val_bs, after_batch=after)
+    held_out = StoreData(store, val_rows, vocab, split_idx=1, drawn=weighted_validation)
+    valid = StoreDL(held_out, bs=val_bs, after_batch=after)
     return DataLoaders(train, valid, path=path or store.path.parent, device=device or default_device())

@@ -22,6 +22,7 @@ from ..core import LearnError, one_of
 # %% ../../nbs/learn/42_losses.ipynb #multilabelloss
 class MultiLabelLoss(nn.Module):
     "Base of the losses here: children say `elementwise`, what every answer adds to the loss of its sample"
+    fractions = True                                 # takes targets between 0 and 1, as mixup makes them
     def __init__(self,
         thresh:float=.5, # `decodes` calls a class present above it
     ):
@@ -209,6 +210,7 @@ def lovasz_weights(
 # %% ../../nbs/learn/42_losses.ipynb #lovaszloss
 class LovaszLoss(MultiLabelLoss):
     "Lovász hinge (Yu and Blaschko 2015, Berman et al. 2018): the Jaccard loss, or 1 - F1, joined by straight lines"
+    fractions = False
     def __init__(self,
         over:str='batch', # "batch": one loss per class, over the samples; "classes": one per sample, over its classes
         symmetric:bool=True, # mean of the loss and of that with yes and no exchanged
@@ -284,6 +286,8 @@ class SumLoss(MultiLabelLoss):
         self.names = list(terms)
         self.terms = nn.ModuleList(terms.values())
         self.weights = [float(o) for o in weights]
+    @property
+    def fractions(self): return all(o.fractions for o in self.terms)
     def elementwise(self, z, y):
         return sum(w*o.elementwise(*o.check(z, y)) for w,o in zip(self.weights, self.terms))
 

@@ -22,17 +22,22 @@ def class_weights(
     counts:Iterable[int], # C, samples of each class, above 0
     n:int, # samples
     rule:str='max_log', # one of `SAMPLING_RULES`
-    power:float=.4, # for "balance" only: 0 is "none", 1 is "max_share"
+    power:float=.4, # for "balance" only, 0 to 1: how far shares move towards even ones; 0 is "none"
 ) -> np.ndarray: # C
     "What a rule makes of every class; raises `LearnError` for a rule that is none"
     counts = np.asarray(counts, dtype=float)
     one_of(rule, SAMPLING_RULES, 'rule for weights', LearnError)
     if not (counts > 0).all(): raise LearnError("a class without samples has no weight: leave it out")
+    if not 0 <= power <= 1:
+        raise LearnError(f"power={power}: balance moves shares from where they are (0) to even ones (1)")
 
     # By rule
     if rule == 'none': return np.ones(len(counts))
     if rule == 'max_log': return np.log(.5 * counts.sum() / counts).clip(1, 10)
-    return (n / counts) ** (power if rule == 'balance' else 1)
+    if rule == 'balance':
+        share = counts / counts.sum()
+        return ((1 - power)*share + power/len(counts)) / share
+    return n / counts
 
 # %% ../../nbs/learn/28_sampling.ipynb #sampling-weights
 def sampling_weights(

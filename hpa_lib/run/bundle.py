@@ -544,11 +544,19 @@ def _answer(self:Bundle, samples, tables):
     "Decide, and put labels and probabilities beside the samples"
     blend = self.decision.blend
     probs = blend.apply(tables)[self.vocab.names] if blend else tables[self.members[0].name]
-    labels = self.decision.decide(tables if blend else probs)
+    if self.decision.rates: _warn_rates(len(probs))
+    alone = pd.Series(None, probs.index, dtype=object)                      # nobody says that new pictures are twins
+    labels = self.decision.decide(tables if blend else probs, alone)
     # One row per sample
     out = samples[['id', 'status', 'error']].copy()
     out['labels'] = [labels.get(o) for o in out.id]
     return out.join(probs, on='id')
+
+def _warn_rates(n):
+    "Say by which thresholds a decision that meets rates decides pictures one by one"
+    cure = "refit_decision(bundle.decision, probabilities) fits them to many pictures"
+    warnings.warn("this decision meets rates of positives, which single pictures do not have: the thresholds of the "
+                  f"out-of-fold answers decide these {n}; {cure}", stacklevel=4)
 
 # %% ../../nbs/run/68_bundle.ipynb #c-e7bc9fe3
 @patch

@@ -38,13 +38,14 @@ from ..data.scores import mean_ap
 from ..data.sources import settle
 from ..data.store import Store
 from ..decide.blend import read_known, target_table
-from ..decide.decision import Decision, fit_decision, load_decision
+from ..decide.decision import Decision, fit_decision, load_decision, refit_decision
 from ..decide.submit import write_submission
 from ..decide.thresholds import NestedScore
 from ..learn.augment import mixing
 from ..learn.callbacks import Accumulate, Averaging, EarlyStop, FreezeBody, History, KeepBest, Plateau, SampleLog
 from ..learn.learner import RGBYLearner, rgby_learner, use_precision
 from ..learn.loaders import store_dls, store_rows
+from ..learn.metrics import SingleF1
 from ..learn.predict import predict_rows
 from ..learn.resume import Checkpoint, SteerByHand
 from ..learn.views import get_views, shown_side
@@ -235,13 +236,15 @@ def recipe_callbacks(
     "What watches a training by the recipe"
     found = [History(), SteerByHand(), *mixing(t.mix)]
     if t.log: found.append(SampleLog())
-    if t.keep: found.append(KeepBest(t.monitor, t.keep, start=start))
+    if t.keep: found.append(KeepBest(t.column, t.keep, start=start))
     if t.average != 'none': found.append(Averaging(t.average, t.decay))
     if t.freeze: found.append(FreezeBody(t.freeze))
     if t.accumulate > 1: found.append(Accumulate(t.accumulate))
     if t.clip: found.append(GradientClip(t.clip))
-    if t.plateau: found.append(Plateau(t.monitor, t.plateau, t.factor, t.restart))
-    if t.stop_after: found.append(EarlyStop(t.monitor, t.stop_after))
+    if t.plateau:
+        rest = dict(cooldown=t.cooldown, min_lr=t.min_lr)
+        found.append(Plateau(t.column, t.plateau, t.factor, t.restart, **rest))
+    if t.stop_after: found.append(EarlyStop(t.column, t.stop_after, gain=t.stop_gain))
     return found
 
 # %% ../../nbs/run/84_folder.ipynb #recipe-learner
@@ -261,7 +264,8 @@ def recipe_learner(
     set_seed(t.seed + fold)
     dls = store_dls(
         store, folds, fold, recipe_vocab(recipe, store), t.bs, tfms=t.augment, crop=recipe.data.crop,
-        sampler=t.sampler, power=t.power, batches=t.batches, val_batches=t.val_batches, path=path,
+        sampler=t.sampler, power=t.power, batches=t.batches, val_batches=t.val_batches,
+        weighted_validation=t.weighted_validation, path=path,
     )
 
     # The network, from the weights of the recipe or from the fold's own start
@@ -271,9 +275,11 @@ def recipe_learner(
     how = m.model_dump(exclude={'arch', 'weights', 'seen'})
 
     watch = recipe_callbacks(t, start and (start['value'], begin))
-    return rgby_learner(
+    learn = rgby_learner(
         dls, m.arch, t.loss, path=path, cbs=[*watch, *cbs], opt_func=t.opt, wd=t.wd, weights=weights, **how,
     )
+    if t.monitor == 'single_f1': learn.metrics = [*learn.metrics, SingleF1()]
+    return learn
 
 # %% ../../nbs/run/84_folder.ipynb #read-start
 START = 'start.safetensors' # weights that a fold begins with, beside `start.json`
@@ -412,13 +418,13 @@ def predict_fold(
     )
 
     # Views of the second epoch are numbered after those of the first
-    n, crop = len(get_views(views.names)), seen_side(run.recipe)
+    names, crop = dict(test=views.test or views.names, oof=views.names), seen_side(run.recipe)
     parts = {k: [] for k,r in rows.items() if len(r)}
     for i,file in enumerate(fold_weights(path)[:views.epochs]):
         model = use_precision(load_model(file).to(default_device()))
         for k,found in parts.items():
-            table = predict_rows(model, store, rows[k], vocab, views.names, fold, progress=progress, crop=crop)
-            found.append(table.assign(view=table['view'] + i*n))
+            table = predict_rows(model, store, rows[k], vocab, names[k], fold, progress=progress, crop=crop)
+            found.append(table.assign(view=table['view'] + i*len(get_views(names[k]))))
 
     for k,tables in parts.items():
         with writing(path/f'{k}.parquet') as part: pd.concat(tables, ignore_index=True).to_parquet(part)
@@ -451,7 +457,7 @@ def decide_run(
     tables = _cut_again(name_tables(run.probs('oof')), samples, run.vocab)
     decision, score = fit_decision(
         tables, samples, d.fallbacks or None, d.cap,
-        rule=d.rule, calibrate=d.calibrate, average_twins=d.average_twins,
+        rule=d.rule, calibrate=d.calibrate, average_twins=d.average_twins, ratio_on=d.ratio_on,
         blend=run.recipe.blend.how if run.members else None,
     )
     if d.known: decision = decision.model_copy(update=dict(known=read_known(d.known, run.vocab)))
@@ -476,9 +482,16 @@ def submit_run(
     if not run.members and _gather(run, 'test') is None: return None
     tables = run.probs('test')
     if tables is None: return None
-    twins = run.samples if run.decision.average_twins else None
-    half = run.decision.model_copy(update=dict(calibration=None, thresholds={o: .5 for o in run.vocab}))
-    for name,how in (('submission_0.5.csv', half), ('submission.csv', run.decision)):
+    decision = run.decision
+    twins = run.samples if decision.average_twins else None
+    half = decision.model_copy(update=dict(calibration=None, thresholds={o: .5 for o in run.vocab}))
+
+    # Thresholds that meet the decision's rates on the test rows
+    if decision.rates:
+        decision = refit_decision(decision, tables, twins)
+        decision.save(run.path/'submission.decision.json')
+
+    for name,how in (('submission_0.5.csv', half), ('submission.csv', decision)):
         labels = how.decide(tables, twins)
         write_submission(run.path/name, labels.index, labels, run.vocab, sample)
     return run.path/'submission.csv'
@@ -590,6 +603,6 @@ def _member(name:str, run:Run) -> Member: # what a bundle keeps of a run
     kept = [(k, o) for k in run.trained for o in fold_weights(run.fold(k))[:views.epochs]]
     folds, weights = zip(*kept)
     return Member.of(
-        weights, run.store, views=views.names, reduce=views.reduce, crop=seen_side(run.recipe),
+        weights, run.store, views=views.test or views.names, reduce=views.reduce, crop=seen_side(run.recipe),
         folds=folds, reduce_folds=views.folds, name=name, vocab=run.vocab,
     )

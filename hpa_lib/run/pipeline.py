@@ -333,7 +333,7 @@ def training_estimate(
 ) -> dict[str, float]: # seconds and bytes of one fold
     "What training a fold will take, about: timed on random pictures, without touching any random generator"
     d, t = recipe.data, recipe.train
-    how = recipe.model.model_dump(exclude={'weights', 'seen'})
+    how = recipe.model.model_dump(exclude={'weights', 'seen', 'prior'})
     side = d.crop or d.size
     device = torch.device('cuda' if torch.cuda.is_available() else 'cpu')
     with torch.random.fork_rng():
@@ -380,7 +380,7 @@ def start_again(self:_Work, fold:Path, scale:float):
         raise RunError(f"{fold}: no best epoch was kept (train.keep = 0), so there is nothing to go back to")
 
     # The best value so far
-    history = pd.read_csv(fold/'history.csv')[t.monitor]
+    history = pd.read_csv(fold/'history.csv')[t.column]
     smaller = any(o in t.monitor for o in ('loss', 'focal'))
     best = history.min() if smaller else history.max()
     if old: best = (min if smaller else max)(best, old['value'])
@@ -511,7 +511,7 @@ def _before_folds(w:_Work) -> list[Step]: # samples, pack and duplicates
     return [read, pack_all, tie]
 
 # %% ../../nbs/run/86_pipeline.ipynb #c-3abd886a
-ASKED = ('names', 'epochs') # settings of views that change what a network is asked
+ASKED = ('names', 'test', 'epochs') # settings of views that change what a network is asked
 
 def _views(recipe:Recipe, asked:bool) -> dict: # the settings that are asked, or the others
     views = recipe_part(recipe, 'views')['views']
@@ -571,7 +571,7 @@ def _fold_steps(w:_Work, k:int) -> list[Step]: # train and predict one fold
 
 # %% ../../nbs/run/86_pipeline.ipynb #c-ed8b3f13
 DECIDED = ('decision.json', 'nested.parquet', 'classes.csv')
-SUBMITTED = ('submission_0.5.csv', 'submission.csv')
+SUBMITTED = ('submission_0.5.csv', 'submission.csv', 'submission.decision.json')
 REPORTED = ('report.json', 'report.html')
 
 def _after_folds(w:_Work) -> list[Step]: # decide, submit, report and bundle

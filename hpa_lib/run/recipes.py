@@ -5,7 +5,8 @@
 # %% auto #0
 __all__ = ['Positive', 'COLUMNS', 'SCALES', 'Section', 'SourceSettings', 'DataSettings', 'SplitSettings', 'ModelSettings',
            'TrainSettings', 'ViewSettings', 'DecideSettings', 'BlendSettings', 'SubmitSettings', 'Recipe',
-           'check_recipe', 'recipe_names', 'load_recipe', 'whole_paths', 'save_recipe']
+           'check_recipe', 'recipe_names', 'load_recipe', 'whole_paths', 'save_recipe', 'solution_facts',
+           'recipe_facts']
 
 # %% ../../nbs/run/80_recipes.ipynb #c-55ea071b
 import tomllib
@@ -26,10 +27,10 @@ from ..data.reading import Reading
 from ..data.sources import Source
 from ..decide.blend import blend
 from ..decide.calibrate import fit_calibration
-from ..decide.decision import FITTED_BLENDS
+from ..decide.decision import FITTED_BLENDS, DecisionOptions
 from ..decide.threshold_rules import DEFAULT_RULE, apply_fallbacks, threshold_rule
 from ..learn.augment import NEED_SIZE, augmentation, mixing
-from ..learn.losses import get_loss
+from ..learn.losses import get_loss, loss_terms
 from ..learn.sampling import SAMPLING_RULES
 from ..learn.schedules import Schedule, optimiser
 from ..learn.views import check_views, get_views
@@ -140,11 +141,13 @@ class ModelSettings(Section):
     head:_tried(_one_of(heads, 'head')) = 'concat_pool' # a name in `hpa_lib.nets.heads.heads`
     hidden:Positive = 512 # width of the head's hidden layer, where it has one
     ps:Annotated[float, Field(ge=0, lt=1)] = .5 # dropout in the head
+    prior:bool = False # the last bias begins at the classes' shares, see `hpa_lib.learn.learner.start_at_prior`
     weights:_tried(_start) = 'imagenet' # "imagenet" or "none" (the body), or a file (the head too, class by class)
     seen:Literal['refuse', 'mark'] = 'refuse' # where validation rows trained these weights: refuse, or mark the score
 
 # %% ../../nbs/run/80_recipes.ipynb #columns
-COLUMNS = ('train_loss', 'valid_loss', 'valid_focal', 'macro_f1', 'matched_f1', 'mean_ap') # of the table of epochs
+# Of the table of epochs; "single_f1" only where a recipe watches it
+COLUMNS = ('train_loss', 'valid_loss', 'valid_focal', 'macro_f1', 'matched_f1', 'mean_ap', 'single_f1')
 
 # %% ../../nbs/run/80_recipes.ipynb #trainsettings
 class TrainSettings(Section):
@@ -164,31 +167,54 @@ class TrainSettings(Section):
     augment:_tried(augmentation, 64) = 'default' # name in `hpa_lib.learn.augment`
     mix:_tried(mixing) = 'none' # "mixup" or "cutmix"
     sampler:_tried(_one_of(SAMPLING_RULES, 'sampling rule')) = 'none' # how often each sample is drawn
-    power:Annotated[float, Field(ge=0)] = .4 # of the sampler "balance"
+    power:Annotated[float, Field(ge=0, le=1)] = .4 # of the sampler "balance": how far shares move towards even ones
+    weighted_validation:bool = False # draw validation rows by the sampler too; columns are called weighted_...
     batches:Positive|None = None # per epoch; None: once through the data
     val_batches:Positive|None = None # looked at after an epoch; None: all
     monitor:_tried(_one_of(COLUMNS, 'column')) = 'valid_focal' # one of `COLUMNS`, says which epoch is best
     keep:Annotated[int, Field(ge=0)] = 1 # best epochs kept, of which the first is used; 0: the last epoch is used
     stop_after:Positive|None = None # end after so many epochs without a better one
+    stop_gain:Annotated[float, Field(ge=0)] = 0. # better by more than this, for stop_after
     plateau:Positive|None = None # lower the rate after so many epochs without a better one
     factor:Annotated[float, Field(gt=0, lt=1)] = .1 # of the rate, at a plateau
+    cooldown:Annotated[int, Field(ge=0)] = 0 # epochs after a plateau that do not count for the next
+    min_lr:Annotated[float, Field(ge=0)] = 0. # a plateau brings the rate no lower
     restart:bool = False # go back to the best epoch at a plateau
     average:Literal['none', 'ema', 'swa'] = 'none' # weights averaged over steps
     decay:Annotated[float, Field(gt=0, lt=1)] = .99 # of "ema"
     log:bool = True # a table of every sample after every epoch
     seed:int = 0 # fold k trains with seed + k
 
+    @property
+    def column(self) -> str: # of the table of epochs, as it is called there
+        weighted = self.weighted_validation and self.monitor != 'train_loss'
+        return f'weighted_{self.monitor}' if weighted else self.monitor
+
     @model_validator(mode='after')
     def _fits(self):
         Schedule(self.schedule, self.lr, self.epochs, self.at)
         if self.restart and not (self.plateau and self.keep):
             raise ValueError("restart goes back to the best epoch at a plateau: set plateau, and keep above 0")
+        _check_mix(self.mix, self.loss)
+        if self.weighted_validation and self.sampler == 'none':
+            raise ValueError("weighted_validation draws validation rows by the sampler's weights: set train.sampler")
+        for key,of in dict(stop_gain='stop_after', cooldown='plateau', min_lr='plateau').items():
+            if getattr(self, key) and not getattr(self, of):
+                raise ValueError(f"train.{key} belongs to train.{of}, which is not set: set it, or leave {key} out")
         return self
+
+def _check_mix(mix:str, loss:str) -> None: # raises `ValueError`
+    "Mixed samples have targets between 0 and 1"
+    refusing = [k for k,o in loss_terms(loss).items() if not o.fractions]
+    if mix == 'none' or not refusing: return
+    cure = "set train.mix = \"none\", or take another loss"
+    raise ValueError(f"train.mix = {mix!r} makes targets between 0 and 1, which {refusing[0]} does not take: {cure}")
 
 # %% ../../nbs/run/80_recipes.ipynb #viewsettings
 class ViewSettings(Section):
     "How a picture is asked"
     names:_tried(get_views) = 'dihedral8' # words of `hpa_lib.learn.views.get_views`, such as "dihedral8*crops4"
+    test:_tried(get_views)|None = None # of test rows and of new pictures, where these are asked in another way
     reduce:_tried(reduce_rule) = 'mean' # over views, a rule of `hpa_lib.data.probs.reduce_views`
     folds:_tried(reduce_rule) = 'mean' # over folds, by the same rules
     epochs:Positive = 1 # best epochs of each fold that are asked, as if they were views
@@ -200,8 +226,14 @@ class DecideSettings(Section):
     calibrate:_tried(_calibrates)|None = None # curve fitted before: offset, platt, beta, temperature or isotonic
     fallbacks:_Fallbacks = ['argmax'] # where there is no label, in turn: thresholds, "argmax", "class:NAME"; or nothing
     cap:Positive|None = None # labels a sample has at most
+    ratio_on:Literal['oof', 'decided'] = 'oof' # where the rule "ratio" meets its rates, see `refit_decision`
     average_twins:bool = False # pictures issued twice get the mean of their probabilities
     known:str|None = None # CSV of labels known from elsewhere, which replace the decided ones
+
+    @model_validator(mode='after')
+    def _fits(self):
+        DecisionOptions(rule=self.rule, cap=self.cap, ratio_on=self.ratio_on)
+        return self
 
 # %% ../../nbs/run/80_recipes.ipynb #blendsettings
 class BlendSettings(Section):
@@ -218,6 +250,7 @@ class SubmitSettings(Section):
 class Recipe(Section):
     "All settings of a run"
     name:str = 'default' # goes into the name of the run folder
+    deviations:dict[str, str] = {} # of a published solution's recipe: fact -> what differs from it, and why
     source:list[SourceSettings] = [] # what is read, one table per origin; a caller may say it instead
     data:DataSettings = DataSettings()
     split:SplitSettings = SplitSettings()
@@ -235,7 +268,7 @@ class Recipe(Section):
             raise ValueError(f"data.crop = {data.crop} is larger than data.size = {data.size}")
         if train.augment in NEED_SIZE and not data.crop:
             raise ValueError(f"train.augment = {train.augment!r} crops: set data.crop")
-        check_views(views.names, train.augment, data.size, data.crop)
+        for o in filter(None, (views.names, views.test)): check_views(o, train.augment, data.size, data.crop)
         if views.epochs > max(train.keep, 1):
             raise ValueError(f"views.epochs = {views.epochs} needs as many epochs kept: set train.keep")
         return self
@@ -317,7 +350,7 @@ def _from_here(settings:dict, folder:Path) -> None: # paths in a recipe's file a
         settings['blend']['runs'] = [whole(o) for o in settings['blend']['runs']]
 
 # %% ../../nbs/run/80_recipes.ipynb #scales-2
-SCALES = ('small',) # names of overlays
+SCALES = ('small', 'search') # names of overlays
 
 # %% ../../nbs/run/80_recipes.ipynb #read-settings
 def _read_settings(recipe:str|Path) -> dict: # of a recipe by name or from a file, not yet checked
@@ -371,3 +404,37 @@ def save_recipe(
 ) -> Path: # the file
     "Write every setting of a recipe, also those left at their defaults"
     return write_text(path, tomli_w.dumps(recipe.model_dump(exclude_none=True)))
+
+# %% ../../nbs/run/80_recipes.ipynb #solution-facts
+def solution_facts() -> dict[str, dict[str, dict]]: # recipe -> fact -> did, recipe (settings and values), scale, same
+    "What the authors of the published solutions did"
+    file = resources.files('hpa_lib.run').joinpath('solutions.toml')
+    return tomllib.loads(file.read_text(encoding='utf-8'))
+
+# %% ../../nbs/run/80_recipes.ipynb #setting-of
+def _setting(recipe:Recipe, key:str) -> object: # the value of "section.name"
+    section, name = key.split('.')
+    return getattr(getattr(recipe, section), name)
+
+def _settings_said(name:str, fact:dict) -> str: # settings that hold a fact, with the values that the recipe has
+    recipe, scale = load_recipe(name, scale=fact.get('scale')), fact.get('scale')
+    said = ', '.join(f'{k} = {_setting(recipe, k)}' for k in fact.get('recipe', {}))
+    return f'[{scale}] {said}' if scale else said
+
+# %% ../../nbs/run/80_recipes.ipynb #recipe-facts
+def recipe_facts(
+    name:str, # recipe of a published solution
+) -> pd.DataFrame: # index fact: what its author did, the settings of the recipe, what differs and why
+    "What an author did, and what the recipe makes of it; raises `RunError` for a recipe that rebuilds nobody's"
+    solutions = solution_facts()
+    one_of(name, solutions, 'published solution', RunError)
+    deviations = load_recipe(name).deviations
+    rows = {
+        fact: {
+            'its author': o['did'],
+            'the recipe': _settings_said(name, o),
+            'what differs, and why': deviations.get(fact, ''),
+        }
+        for fact,o in solutions[name].items()
+    }
+    return pd.DataFrame.from_dict(rows, orient='index').rename_axis('fact')

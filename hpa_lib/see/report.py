@@ -29,15 +29,18 @@ def plot_history(
 ) -> Figure: # two panels
     "Losses and scores by epoch, one line per fold"
     fig, axs = plt.subplots(1, 2, figsize=(10, 3.2))
+    weighted = any('weighted_valid_loss' in h for h in histories.values())
     for k,h in histories.items():
+        h = h.rename(columns=lambda o: o.removeprefix('weighted_'))
         colour = f'C{k % 10}'
         axs[0].plot(h.epoch, h.train_loss, ':', color=colour)
         axs[0].plot(h.epoch, h.valid_loss, '-', color=colour, label=f'fold {k}')
         axs[1].plot(h.epoch, h.macro_f1, '-', color=colour)
         axs[1].plot(h.epoch, h.mean_ap, '--', color=colour)
-    axs[0].set(title='loss: training (dotted), validation', xlabel='epoch', yscale='log')
+    drawn = ' drawn by weights' if weighted else ''
+    axs[0].set(title=f'loss: training (dotted), validation{drawn}', xlabel='epoch', yscale='log')
     axs[0].legend()
-    axs[1].set(title='validation: macro F1 at .5, mean AP (dashed)', xlabel='epoch', ylim=(0, 1))
+    axs[1].set(title=f'validation{drawn}: macro F1 at .5, mean AP (dashed)', xlabel='epoch', ylim=(0, 1))
     fig.tight_layout()
     return fig
 

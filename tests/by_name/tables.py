@@ -48,6 +48,7 @@ X, B, D, W, V = load('decide.prior_shift'), load('decide.blend'), load('decide.d
 CALIBRATION = C.fit_calibration(P, Y, 'platt')
 OFFSET = C.fit_calibration(P, Y, 'offset')
 DECISION = D.Decision(thresholds=THRESH.to_dict(), calibration=CALIBRATION)
+MEETING = D.Decision(thresholds=THRESH.to_dict(), rates=RATIOS.to_dict())
 MOVABLE = D.Decision(thresholds=THRESH.to_dict(), calibration=OFFSET, ratios=OFFSET.apply(P).mean().to_dict())
 BLEND = B.Blend(how='mean', weights=dict(one=1., two=2.), classes=NAMES)
 OOF = P.assign(fold=FOLDS)
@@ -185,6 +186,9 @@ ENTRIES = {
             dict(tables=(OOF, [permuted_rows, counted, doubled, categorical_ids, as_text]), samples=(SAMPLES.set_index('id'), ROWS)),
             exact=False,
         ),
+        'refit_decision': Entry(
+            lambda tables: pd.Series(D.refit_decision(MEETING, tables).thresholds), dict(tables=(P, [*ALONE, counted, doubled, class_less])),
+        ),
         'shift_decision': Entry(
             lambda tables: D.shift_decision(MOVABLE, tables, n=5)[1].ratio, dict(tables=(Q, [*ALONE, counted, doubled, class_less])), exact=False,
         ),
@@ -294,17 +298,18 @@ EXEMPT = {
         'score_ways': 'counts arrays of nested_score', 'fold_array': 'checks values', 'NestedScore': 'holds what nested_score found',
         'group_counts': 'counts arrays of bootstrap_f1', 'NestedScore.save': 'writes', 'NestedScore.load': 'reads',
     },
-    'decide.threshold_rules': {'plot_ranking': 'a table of ranking_table', 'threshold_rule': 'a name', 'ranking_table': 'a ranking'},
+    'decide.threshold_rules': {'wanted_ratios': 'asked by ratio_thresholds', 'plot_ranking': 'a table of ranking_table', 'threshold_rule': 'a name', 'ranking_table': 'a ranking'},
     'decide.calibrate': {
         'plot_reliability': 'draws reliability', 'like_table': 'gives names back', 'shared_slope': 'arrays of logits',
         'Calibration': 'holds what fit_calibration found',
     },
+    'decide.prior_shift': {'most_probable': 'arrays of match_ratios and Decision.hard'},
     'decide.blend': {
         'target_table': 'makes names', 'Blend': 'holds weights by name', 'NestedBlend': 'holds what nested_blend found',
         'twin_groups': 'asked by average_twins', 'overwrite': 'labels by id, asked by Decision.decide', 'read_known': 'reads a file',
         'blend_fitter': 'a name',
     },
-    'decide.decision': {'Decision': 'holds thresholds by name', 'DecisionOptions': 'settings', 'load_decision': 'reads a file'},
+    'decide.decision': {'Decision': 'holds thresholds by name', 'DecisionOptions': 'settings', 'DecisionOptions.rates': 'asked by fit_decision', 'load_decision': 'reads a file'},
     'decide.submit': {
         'labels_a_row': 'counts', 'read_submission': 'reads a file', 'check_submission': 'reads files', 'plot_comparison': 'draws a table',
     },

@@ -58,6 +58,23 @@ def test_a_decision_moves_to_the_ratios_of_the_rows(files):
     assert not (files / "no.csv").exists()
 
 
+def test_rates_are_met_on_the_rows_that_are_handed_in(files):
+    "Rows of which the most frequent class is taken out: so many are called all the same, and the most probable class of each is on"
+    table = pd.read_parquet(files / "a.parquet").set_index("id")
+    few = table[table.iloc[:, 0] < .5]
+    few.reset_index().to_parquet(files / "few.parquet")
+    hpa("decide", files / "a.parquet", "--labels", files / "train.csv", "--rule", "ratio", "--ratio-on", "decided", "--out", files / "rates.json")
+    text = hpa("submit", files / "few.parquet", "--decision", files / "rates.json", "--out", files / "met.csv")
+    wanted, used = (json.loads((files / o).read_text()) for o in ("rates.json", "met.decision.json"))
+    assert "met.decision.json: thresholds meet its rates on these samples" in text and used["rates"] == wanted["rates"] and used["thresholds"] != wanted["thresholds"]
+    called = pd.DataFrame(HPA28.multi_hot(read_submission(files / "met.csv").loc[few.index]), few.index, HPA28.names)
+    most = few.idxmax(axis=1).value_counts().reindex(HPA28.names, fill_value=0)
+    assert all(abs(called[o].sum() - max(wanted["rates"][o] * len(few), most[o])) <= 1 for o in HPA28.names)
+    assert all(called.at[i, o] for i, o in few.idxmax(axis=1).items())
+    text = hpa("decide", files / "a.parquet", "--labels", files / "train.csv", "--rule", "ratio", "--ratio-on", "test", "--out", files / "no.json", status=2)
+    assert "ratio_on 'test'" in text
+
+
 def test_blend_matches_rows_by_id(files):
     hpa("blend", files / "a.parquet", files / "b.npy", "--ids", files / "b_ids.csv", "--weights", "a=1,b=3", "--out", files / "ab.csv")
     ab, a = (o.set_index("id") for o in (pd.read_csv(files / "ab.csv"), pd.read_parquet(files / "a.parquet")))

@@ -273,7 +273,9 @@ def test_lovasz_meets_the_counted_loss_at_the_corners():
 @pytest.mark.parametrize("name", ALL)
 def test_fractions_are_taken_or_refused_by_name(name):
     z, y = distinct(6, 4, 0)
-    if name.split("(")[0] in BINARY or name == WINNER:
+    binary = name.split("(")[0] in BINARY or name == WINNER
+    assert get_loss(name).fractions is not binary
+    if binary:
         with pytest.raises(LearnError, match="takes targets of 0 and 1 only"):
             get_loss(name)(z, y*.7)
     else:

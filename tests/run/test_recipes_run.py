@@ -8,7 +8,9 @@ import pandas as pd
 import pytest
 
 from hpa_lib.data.labels import HPA28
+from hpa_lib.decide.decision import load_decision, refit_decision
 from hpa_lib.decide.submit import read_submission
+from hpa_lib.data.samples import read_samples
 from hpa_lib.run.bundle import Bundle
 from hpa_lib.run.folder import fold_weights, recipe_vocab
 from hpa_lib.run.pipeline import run_recipe
@@ -79,3 +81,44 @@ def test_from_pictures_to_submission(atlas, tmp_path, name):
     run = run_recipe(other, atlas, tmp_path/'run', sample=sample, progress=False)
     assert weights(run) == was and len(was) == (4 if name == 'z2g' else 2)
     assert (run.path/'decision.json').read_bytes() != decision and run.decision.rule == case['rule'] == Bundle(run.path).decision.rule
+
+
+def test_bestfitting_meets_its_rates_on_the_test_rows(atlas, tmp_path):
+    "his way, then the other, which trains nothing; a bundle decides by the out-of-fold thresholds and says so"
+    changes = [*RECIPES['bestfitting']['changes'], 'views.names=crops2']
+    run = run_recipe(load_recipe('bestfitting', changes, scale='small'), atlas, tmp_path/'run', progress=False)
+    assert run.decision.rates and run.decision.average_twins and len(run.decision.rates) == 28
+    there = load_decision(tmp_path/'run/submission.decision.json')
+    again = refit_decision(run.decision, run.probs('test'), run.samples)
+    assert there == again and there.rates == run.decision.rates and there.thresholds != run.decision.thresholds
+    sent = read_submission(tmp_path/'run/submission.csv')
+    assert {k: sorted(v) for k, v in sent.items()} == {k: sorted(v) for k, v in there.decide(run.probs('test'), run.samples).items()}
+    probs = run.probs('test').set_index('id')[run.vocab.names]
+    assert all(top in sent[k] for k, top in probs.idxmax(axis=1).items())
+
+    bundle = Bundle(tmp_path/'run')
+    assert bundle.decision.thresholds == run.decision.thresholds
+    pictures = read_samples(atlas)[:10]
+    with pytest.warns(UserWarning, match='thresholds of the out-of-fold answers decide these 10'): answer = bundle.predict(pictures, progress=False)
+    with pytest.warns(UserWarning, match='decide these 1;'): one = bundle.predict(pictures[:1], progress=False)
+    assert one.labels.iloc[0] == answer.labels.iloc[0]
+
+    was = weights(run)
+    other = load_recipe('bestfitting', [*changes, 'decide.ratio_on=oof'], scale='small')
+    run = run_recipe(other, atlas, tmp_path/'run', progress=False)
+    assert weights(run) == was and not run.decision.rates and not (tmp_path/'run/submission.decision.json').exists()
+
+
+def test_resnet50_asks_test_pictures_otherwise_and_may_draw_its_validation(atlas, tmp_path):
+    changes = [*RECIPES['resnet50_rgb']['changes'], 'views.names=draws3(resnet50_rgb)', 'views.test=draws2(sized_crop)', 'train.weighted_validation=true', 'train.keep=1']
+    run = run_recipe(load_recipe('resnet50_rgb', changes, scale='small'), atlas, tmp_path/'run', progress=False)
+    test = pd.read_parquet(tmp_path/'run/test.parquet')
+    assert (run.oof.groupby('id').size() == 3).all() and (test.groupby('id').size() == 2*2).all() and set(test['view']) == {0, 1}
+    assert Bundle(tmp_path/'run').members[0].views == 'draws2(sized_crop)'
+    columns = list(run.history(0))
+    assert 'weighted_single_f1' in columns and 'single_f1' not in columns and 'macro_f1' not in columns
+    log = pd.read_parquet(run.fold(0)/'logs/epoch_000_valid.parquet')
+    assert set(log.id) < set(run.folds.id[run.folds.fold == 0]) and len(log) == (run.folds.fold == 0).sum()
+    best = run.history(0).weighted_single_f1.max()
+    again = run_recipe(run.recipe, None, tmp_path/'run', progress=False, fold=[0], from_best=.1)
+    assert json.loads((again.fold(0)/'start.json').read_text())['value'] == pytest.approx(best)
