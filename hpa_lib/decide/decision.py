@@ -23,7 +23,7 @@ from ..data.probs import align_tables, class_table, name_tables
 from hpa_lib.decide.blend import (
     Blend, average_twins, blend_fitter, hill_climb, overwrite, simplex_weights, stack, target_table, twin_groups,
 )
-from .calibrate import Calibration, fit_calibration
+from .calibrate import Calibration, Faults, find_faults, fit_calibration
 from .prior_shift import adjust, em_table, match_ratios, most_probable
 from hpa_lib.decide.threshold_rules import (
     DEFAULT_RULE, apply_fallbacks, expected_f1_thresholds, ratio_thresholds, threshold_rule, wanted_ratios,
@@ -50,6 +50,7 @@ class Decision(BaseModel):
     model_config = ConfigDict(extra='forbid', frozen=True, strict=True, allow_inf_nan=False)
     blend:Blend|None=None # how several tables become one; None: there is one table
     average_twins:bool=False # the mean over each twin group for all its samples; `decide` is told who has a twin
+    faults:Faults|None=None # which outputs say nothing; a sample of such gets the most frequent class
     calibration:Calibration|None=None # a curve per class
     prior:dict[str, _Pair]={} # class name -> ratio where it was fitted, ratio expected now
     thresholds:dict[str, _Threshold] # class name -> threshold; positive means p > t
@@ -73,6 +74,7 @@ class Decision(BaseModel):
     def _fits(self):
         names = set(self.thresholds)
         parts = dict(
+            faults=self.faults and list(self.faults.curves),
             calibration=self.calibration and self.calibration.names,
             prior=list(self.prior) or None,
             ratios=list(self.ratios) or None,
@@ -92,29 +94,35 @@ def probs(self:Decision,
     twins:pd.DataFrame|pd.Series|None=None, # samples table with id and twin, or id -> twin group; read only to average
 ) -> pd.DataFrame: # N x C, index id, columns in the order of the decision
     "Probabilities blended, averaged over twins, calibrated and moved to the expected class ratios"
+    return _moved(self, _outputs(self, tables, twins))
+
+# %% ../../nbs/decide/65_decision.ipynb #c-outputs
+def _outputs(decision:Decision, tables, twins) -> pd.DataFrame:
+    "What the networks say: one table of the classes of the decision, over twins where it averages them"
     # One table
     tables = name_tables(tables)
-    if self.blend is None and len(tables) > 1:
+    if decision.blend is None and len(tables) > 1:
         raise DecisionError(f"this decision is for one table: give one, not {len(tables)}")
-    if self.blend is not None and len(tables) < 2:
+    if decision.blend is not None and len(tables) < 2:
         raise DecisionError("this decision blends several tables: give a dict of them")
-    if self.blend and self.blend.how == 'rank' and not self.blend.reference:
+    if decision.blend and decision.blend.how == 'rank' and not decision.blend.reference:
         what = "this decision blends ranks and does not know the samples it was fitted on"
         raise DecisionError(f"{what}: fit it again, or its labels would depend on who else is asked about")
-    p = self.blend.apply(tables) if self.blend else class_table(next(iter(tables.values())))
+    p = decision.blend.apply(tables) if decision.blend else class_table(next(iter(tables.values())))
     # The classes of the decision
-    names = list(self.thresholds)
+    names = list(decision.thresholds)
     missing = [o for o in names if o not in p]
-    extra = [o for o in p if o not in self.thresholds]
+    extra = [o for o in p if o not in decision.thresholds]
     if missing or extra:
         cure = f"a decision holds for the {len(names)} classes it was made for"
         raise DecisionError(f"the table lacks the classes {missing} and has {extra} too many: {cure}")
-    p = p[names]
-    # Twins, calibration, class ratios
-    if self.average_twins: p = _over_twins(p, twins)
-    if self.calibration: p = self.calibration.apply(p)
-    if not self.prior: return p
-    ratios = pd.DataFrame(self.prior, ['old', 'new'])[names]
+    return _over_twins(p[names], twins) if decision.average_twins else p[names]
+
+def _moved(decision:Decision, p:pd.DataFrame) -> pd.DataFrame:
+    "Outputs calibrated and moved to the expected class ratios"
+    if decision.calibration: p = decision.calibration.apply(p)
+    if not decision.prior: return p
+    ratios = pd.DataFrame(decision.prior, ['old', 'new'])[list(p)]
     return adjust(p, ratios.loc['old'], ratios.loc['new'])
 
 # %% ../../nbs/decide/65_decision.ipynb #c-over-twins
@@ -132,14 +140,22 @@ def hard(self:Decision,
     twins:pd.DataFrame|pd.Series|None=None, # as for `probs`
 ) -> pd.DataFrame: # N x C, bool, index id, columns in the order of the decision
     "The decisions as zeros and ones, without the known labels"
-    p = self.probs(tables, twins)
+    told = _outputs(self, tables, twins)
+    p = _moved(self, told)
     # Arrays from here on, all in the order of the thresholds
     rows, names = p.to_numpy(), list(p)
     t = np.array([self.thresholds[o] for o in names])
     hot = apply_thresholds(rows, t, fallback=None)
     if self.rates: hot |= most_probable(rows)
-    hot = apply_fallbacks(rows, hot, self.fallbacks, names)
+    # Samples that nothing is known of, and empty rows
+    silent = _silent(self, told)
+    if silent.any(): hot[silent] = [bool(self.fallbacks) and o == self.faults.usual for o in names]
+    hot[~silent] = apply_fallbacks(rows[~silent], hot[~silent], self.fallbacks, names)
     return pd.DataFrame(cap_labels(rows, t, hot, self.cap), index=p.index, columns=names)
+
+def _silent(decision:Decision, told:pd.DataFrame) -> np.ndarray:
+    "Samples whose outputs say nothing, N, bool"
+    return decision.faults.silent(told) if decision.faults else np.zeros(len(told), bool)
 
 # %% ../../nbs/decide/65_decision.ipynb #decision-decide
 @patch
@@ -149,6 +165,7 @@ def decide(self:Decision,
 ) -> pd.Series: # one list of class names per sample, index id
     "The labels of each sample; known labels of ids that are not in the table are left out, with a warning if all are"
     hot = self.hard(tables, twins)
+    _tell_silent(self, _outputs(self, tables, twins))
     labels = pd.Series(Vocab(hot.columns).decode(hot.to_numpy()), index=hot.index, name='labels', dtype=object)
     if not self.known: return labels
 
@@ -160,6 +177,15 @@ def decide(self:Decision,
         warnings.warn(f"{what}, is of these {len(labels)} samples: are the ids spelled alike?", stacklevel=2)
         return labels
     return overwrite(labels, known, list(hot.columns))[0].rename('labels')
+
+# %% ../../nbs/decide/65_decision.ipynb #c-tell-silent
+def _tell_silent(decision:Decision, told:pd.DataFrame) -> None:
+    "Warn of samples whose outputs say nothing, and say what they are given"
+    ids = told.index[_silent(decision, told)]
+    if not len(ids): return
+    given = f"they are given {decision.faults.usual!r}, the most frequent class" if decision.fallbacks else "they stay empty"
+    why = f"all equal, or more labels promised than the {decision.faults.most} that a sample has at most"
+    warnings.warn(f"outputs of {len(ids)} of {len(told)} samples say nothing ({why}): {few(ids)}; {given}", stacklevel=3)
 
 # %% ../../nbs/decide/65_decision.ipynb #decision-save
 @patch
@@ -195,6 +221,7 @@ class DecisionOptions:
         blend:str|None=None, # several tables become one: by a rule of `Blend`, as "mean", or by one of `FITTED_BLENDS`
         average_twins:bool=False, # the mean over each twin group, by the column `twin` of the samples
         calibrate:str|None=None, # method of `fit_calibration`; None: no calibration
+        faults:bool=True, # set samples aside whose outputs say nothing, see `find_faults`
         rule:str=DEFAULT_RULE, # threshold rule by name, see `threshold_rule`
         fallbacks:Iterable[float|str]|str|None='argmax', # for empty rows, see `apply_fallbacks`; None: they stay empty
         cap:int|None=None, # at most so many labels per sample
@@ -230,8 +257,11 @@ def _fit(tables:Mapping, targs:pd.DataFrame, options:DecisionOptions, twins:pd.D
         blend = blend_fitter(FITTED_BLENDS.get(options.blend, options.blend))(tables, targs)
         p = blend.apply(tables)
     if options.average_twins: p = _over_twins(p, twins)
-    # Calibration
     y = targs.loc[p.index, list(p)]
+    # What says nothing is no part of the fit
+    faults = find_faults(p, y) if options.faults else None
+    if faults and 0 < len(faults.rows) < len(p): p, y = (o[~faults.silent(p)] for o in (p, y))
+    # Calibration
     calibration, ratios = None, {}
     if options.calibrate:
         calibration = fit_calibration(p, y, options.calibrate)
@@ -245,6 +275,7 @@ def _fit(tables:Mapping, targs:pd.DataFrame, options:DecisionOptions, twins:pd.D
         rates=rates,
         blend=blend,
         average_twins=options.average_twins,
+        faults=faults,
         calibration=calibration,
         thresholds=dict(zip(p, t.tolist())),
         fallbacks=options.fallbacks,

@@ -12,6 +12,7 @@ from sklearn.metrics import f1_score
 from hpa_lib.core import DecisionError
 from hpa_lib.data.labels import HPA28
 from hpa_lib.data.scores import macro_f1
+from hpa_lib.decide.calibrate import find_faults
 from hpa_lib.decide.threshold_rules import (
     DEFAULT_RULE, THRESHOLD_RULES, apply_fallbacks, bagged_thresholds, calibrated_thresholds, expected_f1_thresholds, fold_mean_thresholds, rank_rules,
     ranking_table, ratio_thresholds, scaled_thresholds, shrunk_thresholds, single_threshold, soft_f1_thresholds, threshold_rule,
@@ -272,7 +273,69 @@ def test_calibration_is_undone():
     truth = 1 / (1 + np.exp(-2 * z - 1.5))
     best = expected_f1_thresholds(truth)
     bent = 1 / (1 + np.exp(-(np.log(best / (1 - best)) - 1.5) / 2))
-    assert np.allclose(calibrated_thresholds(1 / (1 + np.exp(-z)), rng.random(z.shape) < truth), bent, atol=.01)
+    p, y = 1 / (1 + np.exp(-z)), rng.random(z.shape) < truth
+    assert np.allclose(calibrated_thresholds(p, y, k=np.inf), bent, atol=.01)
+    # Counted positives move the cuts along a flat top: what they decide is worth the same
+    new = rng.random(z.shape) < truth
+    assert abs(macro_f1(new, p > calibrated_thresholds(p, y)) - macro_f1(new, p > bent)) < .003
+
+
+def broken(p, share, classes, rng):
+    "The same where a network broke: sure of so many classes on a share of the rows"
+    p, rows = p.copy(), rng.random(len(p)) < share
+    p[rows, :classes] = rng.uniform(.99, 1, (rows.sum(), classes))
+    return p, rows
+
+
+def test_samples_that_say_nothing_cannot_throw_it_off():
+    "One row in fifty sure of ten classes: the thresholds stay, and the rule is ahead of the exact one"
+    rng = np.random.default_rng(0)
+    z = rng.normal(np.linspace(-2, -4, 20), 1.5, (3000, 20))
+    y = rng.random(z.shape) < 1 / (1 + np.exp(-2 * z - 1.5))
+    p = 1 / (1 + np.exp(-z))
+    bent, rows = broken(p, .02, 10, rng)
+    well, ill = calibrated_thresholds(p, y), calibrated_thresholds(bent, y)
+    assert abs(ill - well).max() < .12 and ill.max() < .9
+    assert macro_f1(y[~rows], p[~rows] > ill) > macro_f1(y[~rows], p[~rows] > well) - .02
+
+
+@pytest.mark.parametrize("worth", [.3, 1, 3])
+def test_confidence_makes_no_fault(worth):
+    "Over- and under-confident outputs are calibrated, not set aside; broken rows are found whatever the scale"
+    rng = np.random.default_rng(0)
+    z = rng.normal(np.linspace(-2, -4, 20), 1.5, (2000, 20))
+    y = rng.random(z.shape) < 1 / (1 + np.exp(-2 * z - 1.5))
+    p = 1 / (1 + np.exp(-z * worth))
+    assert find_faults(p, y).rows == []
+    bent, rows = broken(p, .02, 18, rng)
+    found = find_faults(bent, y).silent(bent)
+    assert found[rows].mean() > .9 and not found[~rows].any()
+
+
+def test_one_label_a_sample_makes_no_fault():
+    "Where each sample has one label, two classes of .6 are no contradiction"
+    rng = np.random.default_rng(0)
+    logits = rng.normal(0, 1.5, (2000, 20))
+    p = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+    y = np.array([rng.multinomial(1, o) for o in p]).astype(bool)
+    assert find_faults(np.clip(1.4 * p, 0, 1), y).rows == []
+
+
+@pytest.mark.parametrize("shape", [(30, 3), (30, 60), (300, 60), (200, 1)])
+@pytest.mark.parametrize("change", [
+    lambda p, rng: p, lambda p, rng: np.round(p * 255) / 255, lambda p, rng: np.round(p, 1), lambda p, rng: 1 - p,
+    lambda p, rng: np.where(np.arange(len(p))[:, None] == 3, 1., p), lambda p, rng: np.zeros_like(p), lambda p, rng: np.ones_like(p),
+    lambda p, rng: rng.random(p.shape), lambda p, rng: (p > .5).astype(float),
+])
+def test_any_outputs_have_thresholds(shape, change):
+    "Few rows, many classes, ties, ones, noise, classes turned round: finite thresholds, never behind yes to all by much"
+    rng = np.random.default_rng(0)
+    z = rng.normal(-2, 1.5, shape)
+    y = rng.random(shape) < 1 / (1 + np.exp(-2 * z - 1))
+    p = change(1 / (1 + np.exp(-z)), rng)
+    t = calibrated_thresholds(p, y)
+    assert np.isfinite(t).all() and ((t == -1) | (t >= 0)).all() and (t <= 1).all()
+    assert find_faults(p, y).silent(p[:1]).shape == (1,)
 
 
 def z2g(p, first, more):
