@@ -354,7 +354,7 @@ def in_order(
 
     # In their order
     rows = pd.Index(own).get_indexer(ids)
-    return samples.iloc[rows].assign(id=ids.to_numpy()).reset_index(drop=True)
+    return samples.iloc[rows].reset_index(drop=True).assign(id=ids.reset_index(drop=True))
 
 # %% ../../nbs/data/10_samples.ipynb #read-csv
 def read_columns(
