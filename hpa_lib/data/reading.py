@@ -84,7 +84,8 @@ class Reading:
     def __post_init__(self):
         def put(name, value): object.__setattr__(self, name, value)        # frozen, but for this
         channels = self.channels.split(',') if isinstance(self.channels, str) else self.channels
-        if isinstance(channels, Set): raise DataError(f"channels {few(sorted(channels))}: a set has no order, give a list")
+        if isinstance(channels, Set):
+            raise DataError(f"channels {few(sorted(channels))}: a set has no order, give a list")
         if channels is not None: put('channels', tuple(o.strip() for o in channels))
         if self.vocab is not None: put('vocab', text_vocab(self.vocab))
         for o in ('planes', 'names'): put(o, text_pairs(getattr(self, o), what=o))

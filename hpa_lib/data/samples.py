@@ -189,9 +189,10 @@ def agreed(
 ) -> pd.DataFrame: # all columns of both, as text
     "What two sources say of the same rows; a warning counts those where they contradict each other"
     out = pd.DataFrame(index=said.index)
+    nothing = pd.Series(None, said.index, dtype=object)
     for c in dict.fromkeys([*said, *other]):
-        nothing = pd.Series(None, said.index, dtype=object)
-        mine, theirs = (as_text(o[c].set_axis(said.index) if c in o else nothing, c) for o in (said, other))
+        kind = 'id' if c == 'twin' else c                     # it may be an id, and stays as it is written
+        mine, theirs = (as_text(o[c].set_axis(said.index) if c in o else nothing, kind) for o in (said, other))
         out[c] = mine.fillna(theirs)
 
         # Said twice, and not the same
