@@ -624,19 +624,20 @@ def read_samples(
 
 # %% ../../nbs/data/10_samples.ipynb #join-samples
 def join_samples(
-    *tables:pd.DataFrame, # samples tables with the same channels
-) -> pd.DataFrame: # all their rows, in order
+    *tables:pd.DataFrame, # samples tables with the same channels, in any order
+) -> pd.DataFrame: # all their rows, in order; the channels in the order of the first
     "Put samples tables of several sources under one another; raises `DataError` for an id in two of them"
-    channels = {sample_channels(o) for o in tables}
-    if len(channels) != 1:
-        sets = f"{len(channels)} different sets of channels: {few(channels, show=str)}"
-        raise DataError(f"tables to join have {sets}; read them with the same channels")
+    channels = [sample_channels(o) for o in tables]
+    sets = dict.fromkeys(tuple(sorted(o)) for o in channels)
+    if len(sets) != 1:
+        what = f"{len(sets)} different sets of channels: {few(sets, show=str)}"
+        raise DataError(f"tables to join have {what}; read them with the same channels")
     df = pd.concat([o.assign(id=as_text(o.id)) for o in tables], ignore_index=True)
     twice = df.id[df.id.duplicated()]
     if len(twice):
         cure = "give one source's ids a prefix"
         raise DataError(f"ids in more than one table: {few(twice, show=str)}; {cure}")
-    return tidy_samples(df, channels.pop())
+    return tidy_samples(df, channels[0])
 
 # %% ../../nbs/data/10_samples.ipynb #faults
 def _faults(df:pd.DataFrame, vocab:Vocab, channels:Sequence[str]) -> Iterator[str]:

@@ -525,7 +525,7 @@ def add_groups(
     "Groups from a side table; raises `DataError` for ids that are no samples, and for training rows without a group"
     samples = samples.assign(id=as_text(samples.id))
     given = read_groups(Path(path))
-    raise_all(lost_zeros(given.index, samples.id), path)
+    raise_all(repeated_ids(samples.id) + lost_zeros(given.index, samples.id), path)
     strange = given.index[~given.index.isin(samples.id)]
     if len(strange):
         cure = "take them out, or give the groups of these pictures"
