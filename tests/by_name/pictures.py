@@ -31,7 +31,7 @@ IDS = [f'{10580 + k//2}_1610_C{1 + k//2}_{1 + k%2}' for k in range(12)]
 NAMES = ['Cytosol', 'Golgi apparatus', 'Nucleoli']
 SETS = [[NAMES[k//2 % 3]] + ([NAMES[(k//2 + 1) % 3]] if k//2 % 2 else []) for k in range(12)]
 LABELS = pd.Series([sorted(o) for o in SETS], pd.Index(IDS, name='id'), dtype=object)
-V = L.Vocab(NAMES)
+V = L.Vocab(NAMES, codes=[2, 5, 25]) # a code is neither a place nor a digit
 HOT = pd.DataFrame(V.multi_hot(LABELS), LABELS.index, NAMES)
 TRAIN = pd.DataFrame(dict(Id=IDS, Target=['|'.join(o) for o in LABELS]))
 GROUPS = pd.DataFrame(dict(Id=IDS, group=[f'g{k//4}' for k in range(12)]))
@@ -88,7 +88,7 @@ def samples():
 
 
 @cache
-def packed(): return T.pack(samples(), place()/'packed.zarr', 16, vocab=V, progress=False)
+def packed(): return T.pack(samples(), place()/'packed.zarr', 16, vocab=NAMES, progress=False)
 
 
 def csv(table, name):
@@ -151,15 +151,15 @@ def as_line(x): return ' '.join(x)
 def with_bars(x): return '|'.join(x)
 def as_vocab(x): return L.Vocab(x)
 def twice(x): return [*x, x[0]]
-def codes(x): return [V.index(o) for o in x]
+def codes(x): return [V.codes[V.index(o)] for o in x]
 def text_codes(x): return ' '.join(map(str, codes(x)))
 def array_of_codes(x): return np.array(codes(x))
 def yes_and_no(x): return V.multi_hot([x])[0]
 def named_yes_and_no(x): return dict(zip(NAMES, yes_and_no(x).tolist()))
-def one_code(x): return V.index(x)
-def one_code_as_text(x): return str(V.index(x))
-def one_code_of_numpy(x): return np.int64(V.index(x))
-def one_code_with_a_point(x): return float(V.index(x))
+def one_code(x): return codes([x])[0]
+def one_code_as_text(x): return str(one_code(x))
+def one_code_of_numpy(x): return np.int64(one_code(x))
+def one_code_with_a_point(x): return float(one_code(x))
 def truth(x): return True
 def mistyped(x): return x.lower()
 def codes_each(x): return x.map(codes)
@@ -180,14 +180,15 @@ def columns_turned(x): return x[x.columns[::-1]]
 def row_twice(x): return pd.concat([x, x.iloc[:1]], ignore_index=True)
 def no_id(x): return x.assign(Id=[None, *x.Id[1:]])
 def other_name(x): return x.assign(Id=['somebody else', *x.Id[1:]])
-def with_codes(x): return x.assign(Target=[text_codes(o.split('|')) for o in x.Target])
+def with_codes(x): return x.assign(Target=[' '.join(str(NAMES.index(n)) for n in o.split('|')) for o in x.Target])
+def identity_said(x): return x.assign(**dict(zip(('antibody', 'plate', 'well', 'field'), zip(*(o.split('_') for o in x.iloc[:, 0])))))
 def with_a_stranger(x): return x.assign(Target=['Actin', *x.Target[1:]])
 def id_and_labels(x): return x.rename(columns=dict(Id='id', Target='labels'))
 def categorical(x): return x.astype('category')
 
 
 FILE = [permuted_rows, columns_turned, row_twice, no_id, other_name, shorter, categorical]
-LABELLED = [*FILE, with_codes, with_a_stranger]
+LABELLED = [*FILE, with_codes, with_a_stranger, identity_said]
 ANY_ROWS = [o for o in LABELLED if o not in (other_name, shorter)]
 
 
@@ -277,8 +278,8 @@ ENTRIES = {
             dict(label=('Golgi apparatus', [one_code, one_code_as_text, one_code_of_numpy, one_code_with_a_point, truth, mistyped])),
         ),
         'Vocab.parse': Entry(lambda x: V.parse(x), dict(x=(NAMES[:2], SET))),
-        'Vocab.text': Entry(lambda labels: V.text(labels), dict(labels=(NAMES[:2], SET))),
-        'Vocab.subset': Entry(lambda items: sorted(V.subset(items)), dict(items=(NAMES[:2], SET))),
+        'Vocab.text': Entry(lambda labels, one: [V.text(labels), V.text(one)], dict(labels=(NAMES[:2], SET), one=(NAMES[2:], SET))),
+        'Vocab.subset': Entry(lambda items: V.subset(items).names + V.subset(items).codes, dict(items=(NAMES[:2], SET))),
         'Vocab.multi_hot': Entry(
             lambda labels: pd.DataFrame(V.multi_hot(labels), getattr(labels, 'index', LABELS.index), NAMES), dict(labels=(LABELS, LISTS)),
         ),
@@ -323,7 +324,9 @@ def kaggle(table=TRAIN, groups=GROUPS, atlas=ATLAS, channels=RGBY, vocab=NAMES, 
 
 SIDE = [permuted_rows, columns_turned, row_twice, other_name, shorter]
 NAMED = [turned, as_tuple, as_vocab]
-KAGGLE = dict(table=(TRAIN, LABELLED), groups=(GROUPS, SIDE), atlas=(ATLAS, [permuted_rows, columns_turned]), channels=(RGBY, CHANNELS), vocab=(NAMES, NAMED))
+KAGGLE = dict(
+    table=(TRAIN, LABELLED), groups=(GROUPS, SIDE), atlas=(ATLAS, [permuted_rows, columns_turned]), channels=(RGBY, CHANNELS), vocab=(NAMES, NAMED),
+)
 
 ENTRIES |= {
     'data.samples': {
@@ -530,7 +533,7 @@ def references():
     return table.assign(is_test=['no']*11 + ['yes'])
 
 
-def bare(): return samples().assign(labels=None, antibody=None, group=None)
+def bare(): return samples().assign(labels=None, group=None)
 def lost(x): return x.assign(labels=[None, *x.labels[1:]])
 def ids_twice(x): return x.assign(Id=x.id)
 def with_test(x): return x.assign(Target=[*x.Target[:-1], None], is_test=['no']*11 + ['yes'])
@@ -573,7 +576,7 @@ def both_sources(one, two, channels=RGBY):
 
 IMAGES = pd.DataFrame(dict(Image=IDS, Label=['6', '4 6']*6))
 IMAGE_FILE = [permuted_rows, columns_turned, row_twice, shorter, other_image]
-REFERENCES = [permuted_rows, columns_turned, row_twice, without_id, ids_twice, categorical, without_red]
+REFERENCES = [permuted_rows, columns_turned, row_twice, without_id, ids_twice, categorical, without_red, identity_said]
 STAINS = dict(MT='red', GFP='green', DAPI='blue', ER='yellow')
 
 
