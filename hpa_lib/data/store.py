@@ -788,7 +788,7 @@ class Store:
     @property
     def samples(self):
         "The samples table, a row per picture; one that is put in its place is matched by id"
-        if not isinstance(self._samples.index, pd.RangeIndex) or len(self._samples) != len(self):
+        if not self._samples.index.equals(pd.RangeIndex(len(self))):
             cure = "put a changed table in its place, store.samples = table, which is matched by id"
             raise StoreError(f"{self.path}: rows of store.samples were moved or dropped where they stood: {cure}")
         return self._samples
