@@ -49,16 +49,17 @@ def read_ids(
     path = Path(path)
     try:
         if not path.name.endswith(('.csv', '.csv.gz')):
-            lines = [o.strip() for o in path.read_text(encoding='utf-8').splitlines()]
+            lines = [o.strip() for o in path.read_text(encoding='utf-8-sig').splitlines()]
             return [o for o in lines if o]
-        table = pd.read_csv(path, dtype=str, keep_default_na=False)
+        table = pd.read_csv(path, dtype=str, keep_default_na=False, encoding='utf-8-sig')
     except (OSError, ValueError) as e:
         cure = "give a CSV with a column Id, or a text file with one id per line"
         raise DownloadError(f"{path}: cannot be read ({e}); {cure}") from e
-    column = next((o for o in ('Id', 'id') if o in table), None)
-    if column is None:
+    columns = [o for o in ('Id', 'id') if o in table]
+    if len(columns) > 1: raise DownloadError(f"{path}: has the columns 'Id' and 'id'; keep the one with the ids")
+    if not columns:
         raise DownloadError(f"{path}: no column 'Id' among {', '.join(table)}; rename the one that holds the ids")
-    return table[column].tolist()
+    return table[columns[0]].tolist()
 
 # %% ../../nbs/data/14_download.ipynb #c-98cf6c04
 def _check_ids(ids):

@@ -542,6 +542,10 @@ def _parquet_ends(path:Path) -> list[tuple[int, list]]: # number of the row, its
     try: table = pd.read_parquet(path)
     except (OSError, ValueError) as e:
         raise DataError(f"{path}: cannot be read as Parquet ({e}); check the path") from e
+
+    # Ids are text, also 7, and 7.0 of a column with gaps
+    for c in table:
+        if pd.api.types.is_numeric_dtype(table[c].dtype): table[c] = as_text(table[c])
     rows = table.to_numpy(object).tolist()
     return _both_ends(path, [str(o) for o in table], list(enumerate(rows, 2)))
 

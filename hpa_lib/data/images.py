@@ -9,7 +9,7 @@ __all__ = ['PLANE_OF', 'RGB_PLANES', 'DEPTHS', 'COLOURS', 'STAINS', 'ImageError'
 
 # %% ../../nbs/data/20_images.ipynb #c-df311a7f
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from pathlib import Path
 from typing import NamedTuple
 from xml.etree import ElementTree
@@ -51,6 +51,7 @@ def rgb_plane(
     "One plane of an RGB picture, or a rounded mean of several; `grey` is ITU-R 601-2 luma, as Pillow computes it"
     if plane not in RGB_PLANES:
         raise ImageError(f"no plane {plane!r}; an RGB picture has {', '.join(RGB_PLANES)}")
+    if rgb.ndim != 3 or rgb.shape[-1] != 3: raise ImageError(f"shape {rgb.shape}: an RGB picture is H x W x 3")
     weights = RGB_PLANES[plane]
     total = sum(weights)
     if total == 1: return rgb[..., weights.index(1)]
@@ -174,6 +175,14 @@ def tiff_layout(
 # %% ../../nbs/data/20_images.ipynb #c-50006214
 _TIFF = (b'II*\0', b'MM\0*', b'II+\0', b'MM\0+')          # first bytes of a TIFF, of either byte order, small or big
 
+def _read_page(path, page, channel, ref, magic):
+    "A page that is a plane, as it is; Pillow unpacks small TIFFs without further packages"
+    if magic in _TIFF[:2]:
+        with Image.open(path) as im:
+            im.seek(page)
+            return _decode(im, None, channel, ref)
+    with tifffile.TiffFile(path) as t: return t.pages[page].asarray()
+
 def _read_tiff(path, plane, channel, ref, depth, magic):
     "One plane of a TIFF, as it is"
     at = tiff_layout(path)
@@ -181,16 +190,15 @@ def _read_tiff(path, plane, channel, ref, depth, magic):
     if at.bits and depth != 'stretch' and at.bits < int(depth):
         raise ImageError(f"{ref}: says that {at.bits} bits are in use; pass depth='{at.bits}'")
 
-    # Pillow unpacks small TIFFs without further packages
-    if at.samples[0] is None and magic in _TIFF[:2]:
-        with Image.open(path) as im:
-            im.seek(at.pages[k])
-            return _decode(im, None, channel, ref)
+    # A page; those called R, G and B are planes of an RGB picture
+    if at.samples[0] is None:
+        if k in at.names: k = at.names.index(k)
+        if isinstance(k, int): return _read_page(path, at.pages[k], channel, ref, magic)
+        pages = [np.asarray(_read_page(path, o, channel, ref, magic)) for o in at.pages]
+        return rgb_plane(np.stack(pages, -1), k)
 
-    # The page, then the plane within it
-    page = at.pages[k if isinstance(k, int) else 0]
-    with tifffile.TiffFile(path) as t: a = t.pages[page].asarray()
-    if at.samples[0] is None: return a
+    # A plane within a page
+    with tifffile.TiffFile(path) as t: a = t.pages[at.pages[0]].asarray()
     if a.shape[0] == len(at.pages) != a.shape[-1]: a = a.transpose(1, 2, 0)
     return rgb_plane(a, k) if isinstance(k, str) else a[..., k]
 
@@ -293,6 +301,8 @@ def _refs(row, channels):
     known = ', '.join(channels)
     if isinstance(row, (str, Path)):
         raise ImageError(f"{row}: one path is not a sample; give one reference a channel ({known})")
+    if isinstance(row, (pd.DataFrame, Set)):
+        raise ImageError(f"a {type(row).__name__} is not a sample; give one row of a samples table, such as df.iloc[0]")
     if isinstance(row, (Mapping, pd.Series)): refs = [row.get(c) for c in channels]
     elif hasattr(row, '_fields'): refs = [getattr(row, c, None) for c in channels]
     else: refs = list(row)

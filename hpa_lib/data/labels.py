@@ -6,7 +6,7 @@
 __all__ = ['HPA28', 'Z2G10', 'vocabs', 'Vocab', 'get_vocab']
 
 # %% ../../nbs/data/00_labels.ipynb #c-b8e46e5b
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from numbers import Integral
 
 import numpy as np
@@ -23,6 +23,9 @@ def _class_names(
     if isinstance(names, (str, bytes)):
         cure = "get_vocab(name) finds a known vocabulary, and class names are given as a list"
         raise DataError(f"Vocab({names!r}) is one text, whose letters are no classes: {cure}")
+    if isinstance(names, (Set, Mapping)):
+        cure = "give a list of names, and their codes as codes="
+        raise DataError(f"Vocab of a {type(names).__name__}: classes have an order and nothing beside them: {cure}")
     names = tuple(names)
     strange = [o for o in names if not isinstance(o, str) or not o]
     if strange:
@@ -120,11 +123,25 @@ def index(self:Vocab,
     return column
 
 # %% ../../nbs/data/00_labels.ipynb #pieces
+def _is_numbers(
+    x:object, # labels of a sample
+) -> bool: # True for a row of zeros and ones, but also for an array of codes
+    "Is it an array of numbers?"
+    if not getattr(x, 'ndim', 0) or getattr(x, 'dtype', object) == object: return False
+    return not pd.api.types.is_string_dtype(x.dtype) and not isinstance(x.dtype, pd.CategoricalDtype)
+
 def _pieces(
     x:str|Iterable|int, # a set of labels in any spelling
 ) -> list: # as they were written, one by one
-    "The labels of a set"
+    "The labels of a set; raises `DataError` for what may be a row of zeros and ones"
+    # One by one already
+    if _is_numbers(x) or isinstance(x, Mapping):
+        what = 'a dict' if isinstance(x, Mapping) else 'an array of numbers'
+        cure = "give names, or codes in a list; `decode` takes 0 and 1"
+        raise DataError(f"labels are {what}, which may say yes and no: {cure}")
     if not isinstance(x, str): return list(x) if isinstance(x, Iterable) else [x]
+
+    # In text
     if '|' not in x and ';' not in x: return x.split()
     names = [o.strip() for o in x.replace(';', '|').split('|')]
     return [o for o in names if o]
@@ -145,34 +162,27 @@ def parse(self:Vocab,
 # %% ../../nbs/data/00_labels.ipynb #vocab-text
 @patch
 def text(self:Vocab,
-    labels:Iterable[str|int], # names or codes
+    labels:str|Iterable[str|int], # names or codes, in any spelling that `parse` reads
 ) -> str: # codes in vocabulary order, separated by blanks
     "Write a set of labels as text; raises `DataError` when it is unknown (None)"
-    if labels is None:
+    names = self.parse(labels)
+    if names is None:
         cure = "leave such rows out, or write '' for none of the classes"
         raise DataError(f"unknown labels (None) have no text: {cure}")
-    codes = [self._codes[self._where[o]] for o in self.parse(list(labels))]
-    return ' '.join(str(o) for o in codes)
-
-# %% ../../nbs/data/00_labels.ipynb #c-is-text
-def _is_text(
-    x:np.ndarray|pd.Series, # labels of a sample
-) -> bool: # True: names, False: numbers
-    "Does an array hold text?"
-    return pd.api.types.is_string_dtype(x.dtype)
+    return ' '.join(str(self._codes[self._where[o]]) for o in names)
 
 # %% ../../nbs/data/00_labels.ipynb #vocab-multi-hot
 @patch
 def multi_hot(self:Vocab,
     labels:Iterable[Iterable[str]], # one list of names (or codes) per sample; not a matrix of 0 and 1
-) -> np.ndarray: # N x C, uint8, 0 or 1
+) -> np.ndarray: # N x C, uint8, 0 or 1, in the order of `labels` and of the vocabulary
     "One row per sample, one column per class; raises `DataError` at a sample whose labels are unknown"
-    if isinstance(labels, (str, pd.DataFrame)):
+    if isinstance(labels, (str, pd.DataFrame, Mapping)):
         raise DataError(f"labels are a {type(labels).__name__}: give one list of names per sample")
     labels = list(labels)
     out = np.zeros((len(labels), len(self)), dtype=np.uint8)
     for i,o in enumerate(labels):
-        if getattr(o, 'ndim', 0) and getattr(o, 'dtype', object) != object and not _is_text(o):
+        if _is_numbers(o):
             raise DataError(f"the labels of sample {i} are an array of numbers: give names, or codes in a list")
         names = self.parse(o)
         if names is None:
@@ -188,7 +198,7 @@ def decode(self:Vocab,
 ) -> list[list[str]]: # one list of names per sample
     "Names of the columns that are set; raises `DataError` for other columns, and for values that are not 0 or 1"
     # Named columns by name
-    if isinstance(hot, pd.DataFrame) and not isinstance(hot.columns, pd.RangeIndex):
+    if isinstance(hot, pd.DataFrame) and not hot.columns.equals(pd.RangeIndex(len(self))):
         if sorted(map(str, hot.columns)) != sorted(self._names):
             other = set(map(str, hot.columns)) ^ set(self._names)
             raise DataError(f"columns and {self!r} differ in {few(sorted(other))}: give each class one column")

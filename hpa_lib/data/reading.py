@@ -6,7 +6,7 @@
 __all__ = ['FITS', 'MISSING', 'text_pairs', 'text_vocab', 'Reading', 'common_reading']
 
 # %% ../../nbs/data/18_reading.ipynb #c-reading-imports
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Set
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 
@@ -53,7 +53,12 @@ def text_vocab(
     else:
         cure = f"{near(text, vocabs)}, or give a file with one class per line, or the classes with commas between"
         raise DataError(f"vocab {text!r}: {cure}")
-    return Vocab([o.strip() for o in names if o.strip()])
+    names = [o.strip() for o in names if o.strip()]
+    codes = [o for k,o in enumerate(names) if o.isdecimal() and int(o) != k]
+    if codes:
+        cure = "say which classes they are; `subset` takes classes of a known vocabulary by their codes"
+        raise DataError(f"vocab {text!r}: {few(codes)} is the code of a class, not its name: {cure}")
+    return Vocab(names)
 
 # %% ../../nbs/data/18_reading.ipynb #fits
 FITS = ('error', 'crop', 'squash') # what becomes of a field that is not square
@@ -79,6 +84,8 @@ class Reading:
     def __post_init__(self):
         def put(name, value): object.__setattr__(self, name, value)        # frozen, but for this
         channels = self.channels.split(',') if isinstance(self.channels, str) else self.channels
+        if isinstance(channels, Set):
+            raise DataError(f"channels {few(sorted(channels))}: a set has no order, give a list")
         if channels is not None: put('channels', tuple(o.strip() for o in channels))
         if self.vocab is not None: put('vocab', text_vocab(self.vocab))
         for o in ('planes', 'names'): put(o, text_pairs(getattr(self, o), what=o))

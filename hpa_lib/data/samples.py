@@ -65,6 +65,20 @@ def as_text(
     if column not in (*IDENTITY, 'group') or not text.str.endswith('.0').any(): return text
     return text.str.replace(r'^(0|[1-9]\d*)\.0$', r'\1', regex=True)
 
+# %% ../../nbs/data/10_samples.ipynb #lost-zeros
+def lost_zeros(
+    given:Iterable[str], # ids of a side table
+    ids:Iterable[str], # of the samples
+    than:str='the samples', # what `ids` are, for the message
+) -> list[str]: # one sentence, or none
+    "The problem of ids that are those of samples but for zeros in front"
+    ids = set(ids)
+    bare = {o.lstrip('0') or '0': o for o in ids if isinstance(o, str) and o.isdecimal()}
+    strange = [o for o in given if isinstance(o, str) and o.isdecimal() and o not in ids]
+    found = [f"{o} for {bare[o.lstrip('0') or '0']}" for o in strange if (o.lstrip('0') or '0') in bare]
+    cure = "a spreadsheet takes ids for numbers; save them as text"
+    return [f"ids with other zeros in front than {than}: {few(found, show=str)}; {cure}"] if found else []
+
 # %% ../../nbs/data/10_samples.ipynb #some
 def raise_all(
     problems:Iterable[str], # one sentence each
@@ -93,13 +107,16 @@ def twin_names(samples:pd.DataFrame, ids:pd.Series) -> pd.Series:
 
 # %% ../../nbs/data/10_samples.ipynb #c-united
 def _united(
-    key:pd.Series, # what each row says by itself
+    key:pd.Series, # what each row says by itself; missing: nothing, and then it is nobody else's
     twin:pd.Series, # the name that it shares with its twins, or the id of one; missing: none
     ids:pd.Series, # one per row
 ) -> np.ndarray: # one name per row
     "Keys united through twins, each party called by the first of its keys"
     # A graph of keys and twin names: a row ties its key to its twin, and to its own id where that is another's twin
-    node, keys = pd.factorize(key, sort=True, use_na_sentinel=False)
+    node, keys = pd.factorize(key, sort=True)
+    lone = node < 0
+    node[lone] = len(keys) + np.arange(lone.sum())
+    keys = np.append(np.asarray(keys, dtype=object), np.full(lone.sum(), None, dtype=object))
     tie, ties = pd.factorize(twin.astype(object))              # -1: no twin
     named = pd.Index(ties).get_indexer(ids.astype(object))     # -1: no row names this one as its twin
     rows = np.concatenate([node, node])
@@ -112,7 +129,7 @@ def _united(
     count, part = connected_components(graph, directed=False)
     first = np.full(count, len(keys))
     np.minimum.at(first, part[:len(keys)], np.arange(len(keys)))
-    return np.asarray(keys, dtype=object)[first[part[node]]]
+    return keys[first[part[node]]]
 
 # %% ../../nbs/data/10_samples.ipynb #derive-groups
 def derive_groups(
@@ -152,7 +169,7 @@ def twin_ties(
 # %% ../../nbs/data/10_samples.ipynb #hpa-identity
 def hpa_identity(
     ids:Iterable[str], # sample ids, such as "10580_1610_C1_1"
-) -> pd.DataFrame: # antibody, plate, well, field; missing where an id is no such name
+) -> pd.DataFrame: # antibody, plate, well, field; missing where an id is no such name; with the index of a Series
     "Read antibody, plate, well and field from the public atlas's names"
     parts = (
         r'(?P<antibody>\d+)',
@@ -160,16 +177,40 @@ def hpa_identity(
         r'(?P<well>[A-P]\d{1,2})',
         r'(?P<field>\d+(?:_cr[0-9a-f]+)?)',
     )
-    ids = pd.Series(list(ids), dtype=object).astype(str)
-    return ids.str.extract(f"^{'_'.join(parts)}$")
+    ids = ids if isinstance(ids, pd.Series) else pd.Series(list(ids), dtype=object)
+    return ids.astype(object).astype(str).str.extract(f"^{'_'.join(parts)}$")
+
+# %% ../../nbs/data/10_samples.ipynb #agreed
+def agreed(
+    said:pd.DataFrame, # columns that are believed
+    other:pd.DataFrame, # the same rows, in the same order; believed where the first is silent
+    ids:pd.Series, # of the rows
+    who:tuple[object, object], # what the two are called, for the warning
+) -> pd.DataFrame: # all columns of both, as text
+    "What two sources say of the same rows; a warning counts those where they contradict each other"
+    out = pd.DataFrame(index=said.index)
+    nothing = pd.Series(None, said.index, dtype=object)
+    for c in dict.fromkeys([*said, *other]):
+        kind = 'id' if c == 'twin' else c                     # it may be an id, and stays as it is written
+        mine, theirs = (as_text(o[c].set_axis(said.index) if c in o else nothing, kind) for o in (said, other))
+        out[c] = mine.fillna(theirs)
+
+        # Said twice, and not the same
+        rows = np.flatnonzero(mine.notna() & theirs.notna() & (mine != theirs))
+        if not len(rows) or c not in (*IDENTITY, 'group'): continue
+        shown = few((f'{ids.iloc[k]}: {mine.iloc[k]}, not {theirs.iloc[k]}' for k in rows), 3, show=str)
+        what = f"the {c} of {len(rows)} of {len(ids)} samples is another in {who[0]} than in {who[1]}"
+        warnings.warn(f"{what} ({shown}); {who[0]} is believed", stacklevel=4)
+    return out
 
 # %% ../../nbs/data/10_samples.ipynb #with-identity
 def with_identity(
     df:pd.DataFrame, # with the column `id`, perhaps with identity columns
+    where:object='the table', # what it is called, for the warning
 ) -> pd.DataFrame: # the same rows, with antibody, plate, well and field
-    "What the ids tell, where the table is silent"
-    told = hpa_identity(df.id).set_axis(df.index)
-    return df.assign(**{c: as_text(df[c], c).fillna(told[c]) if c in df else told[c] for c in told})
+    "What the ids tell, where the table is silent; a warning counts the rows where the two contradict each other"
+    told = hpa_identity(df.id)
+    return df.assign(**agreed(df[[c for c in told if c in df]], told, df.id, (where, 'the ids')))
 
 # %% ../../nbs/data/10_samples.ipynb #texts
 def _lists(values:pd.Series) -> pd.Series:
@@ -190,6 +231,12 @@ def truths(values:pd.Series) -> pd.Series:
     if len(strange): raise DataError(f"is_test holds {few(strange.unique())}: give True or False")
     return values.notna() & values.eq(True)
 
+# %% ../../nbs/data/10_samples.ipynb #c-say-lost
+def _say_lost(twin:pd.Series, ids:pd.Series) -> None: # warns
+    "Warn of twins that are ids of samples but for zeros in front: they tie nothing"
+    names = twin[twin.isin(twin[twin.duplicated()])]
+    for o in lost_zeros(twin[~twin.isin(names)].dropna().unique(), ids): warnings.warn(f"twins: {o}", stacklevel=4)
+
 # %% ../../nbs/data/10_samples.ipynb #tidy-samples
 def tidy_samples(
     df:pd.DataFrame, # one row per sample; only `id` is needed
@@ -207,6 +254,7 @@ def tidy_samples(
     texts = [c for c in names if c not in ('labels', 'twin', 'pixel_size', 'is_test')]
     out = {c: as_text(df.get(c, nothing), c) for c in texts}
     out['twin'] = twin_names(df, out['id'])
+    if out['twin'].notna().any(): _say_lost(out['twin'], out['id'])
     out['labels'] = _lists(df.get('labels', nothing))
     out['pixel_size'] = pd.to_numeric(df.get('pixel_size', nothing)).astype(float)
     out['is_test'] = truths(df.get('is_test', nothing))
@@ -237,6 +285,15 @@ def is_picture(
     "Does a file name look like a picture's?"
     return name.lower().endswith(EXTENSIONS) and name[0] != '.'
 
+# %% ../../nbs/data/10_samples.ipynb #check-planes
+def check_planes(
+    channels:Sequence[str], # channels wanted
+    planes:dict[str, str]|None, # the plane of each channel; None: a file per channel
+) -> None: # raises `DataError` where a channel has none
+    "A plane for each channel, by name"
+    lacking = [c for c in channels if c not in planes] if planes else ()
+    if lacking: raise DataError(f"planes: none for {few(lacking, show=str)}; give a plane for each channel")
+
 # %% ../../nbs/data/10_samples.ipynb #find-planes
 def find_planes(
     folder:str|Path, # where the pictures are; folders inside it are not searched
@@ -247,6 +304,7 @@ def find_planes(
     folder = Path(folder)
     if not folder.is_dir():
         raise DataError(f"{folder}: no such folder of pictures; check the path, or unpack the archive there")
+    check_planes(channels, planes)
 
     # Every picture goes to its sample
     known = {*RGBY, *channels}
@@ -271,6 +329,33 @@ def find_planes(
     # A table of them
     rows = {id: [refs.get(c) for c in channels] for id,refs in found.items()}
     return pd.DataFrame.from_dict(rows, orient='index', columns=list(channels), dtype=object), extra
+
+# %% ../../nbs/data/10_samples.ipynb #in-order
+def in_order(
+    samples:pd.DataFrame, # a samples table, its rows in any order
+    ids:pd.Series, # the same ids, in the order wanted
+    where:object, # what has them, for messages
+    error:type=DataError, # what to raise
+) -> pd.DataFrame: # the rows of `samples` in the order of `ids`, numbered 0, 1, ...
+    "A table matched by id; raises `error` for other ids, and for an id that occurs twice"
+    if not isinstance(samples, pd.DataFrame) or 'id' not in samples:
+        cure = "make one with `tidy_samples`"
+        raise error(f"a {type(samples).__name__} without a column 'id' is no samples table: {cure}")
+
+    # The same ids
+    own, ids = as_text(samples.id), as_text(ids)
+    twice = own[own.duplicated()].unique()
+    if len(twice): raise error(f"the samples table has {few(twice)} more than once: give each sample one row")
+    problems = lost_zeros(own, ids)
+    if problems: raise error(f"{where}: {problems[0]}")
+    lost, more = ids[~ids.isin(own)], own[~own.isin(ids)]
+    cure = "make the table again from the same pictures"
+    if len(lost): raise error(f"{where} holds {few(lost)}, which the samples table lacks: {cure}")
+    if len(more): raise error(f"{where} lacks {few(more)} of the samples table: pack again")
+
+    # In their order
+    rows = pd.Index(own).get_indexer(ids)
+    return samples.iloc[rows].reset_index(drop=True).assign(id=ids.reset_index(drop=True))
 
 # %% ../../nbs/data/10_samples.ipynb #read-csv
 def read_columns(
@@ -314,6 +399,7 @@ def misfits(
     check_ways(missing, extra)
     ids = pd.Index(ids)
     yield from repeated_ids(ids)
+    yield from lost_zeros(ids, planes.index, 'the pictures')
     gaps = planes.reindex(ids).isna()
     gone = gaps.all(axis=1)
     if gone.any():
@@ -375,18 +461,17 @@ def _say_empty(ids:pd.Series, empty:pd.Series, n:int, column:str, where:object) 
     warnings.warn(f"{what} and are read as {meaning}; {cure}", stacklevel=4)
     return count < n
 
-# %% ../../nbs/data/10_samples.ipynb #lost-zeros
-def lost_zeros(
-    given:Iterable[str], # ids of a side table
-    ids:Iterable[str], # of the samples
-) -> list[str]: # one sentence, or none
-    "The problem of ids that are those of samples but for zeros in front"
-    ids = set(ids)
-    bare = {o.lstrip('0') or '0': o for o in ids if isinstance(o, str) and o.isdecimal()}
-    strange = [o for o in given if isinstance(o, str) and o.isdecimal() and o not in ids]
-    found = [f"{o} for {bare[o.lstrip('0') or '0']}" for o in strange if (o.lstrip('0') or '0') in bare]
-    cure = "a spreadsheet takes ids for numbers; save them as text"
-    return [f"ids with other zeros in front than the samples: {few(found, show=str)}; {cure}"] if found else []
+# %% ../../nbs/data/10_samples.ipynb #said-test
+def said_test(
+    df:pd.DataFrame, # a table of text with the column `id`
+) -> tuple[pd.Series, list[str]]: # True for rows to be predicted; the problems met
+    "The column `is_test`, where a table has one; an empty cell is no"
+    if 'is_test' not in df: return pd.Series(False, df.index), []
+    words = {'true': True, '1': True, 'yes': True, 'false': False, '0': False, 'no': False, '': False}
+    values = df.is_test.fillna('').str.strip().str.lower().map(words)
+    bad = df.id[values.isna()]
+    problems = [f"is_test that is neither true nor false: {few(bad, show=str)}"] if len(bad) else []
+    return values.eq(True), problems
 
 # %% ../../nbs/data/10_samples.ipynb #side-table
 def side_table(
@@ -427,8 +512,7 @@ def _identity_beside(df:pd.DataFrame, path:Path, part:str) -> tuple[pd.DataFrame
 
     # What it says, else what the table itself said
     rows = atlas.reindex(df.id).set_axis(df.index)
-    said = {c: rows[c].fillna(as_text(df[c], c)) if c in df else rows[c] for c in rows}
-    return df.assign(**said), []
+    return df.assign(**agreed(rows, df[[c for c in rows if c in df]], df.id, (path, 'the table'))), []
 
 def _beside(df:pd.DataFrame, folder:Path, part:str, groups:str|Path|bool|None) -> tuple[pd.DataFrame, list[str]]:
     "Add identity columns and groups from the files beside the table; and the problems met"
@@ -440,12 +524,17 @@ def _beside(df:pd.DataFrame, folder:Path, part:str, groups:str|Path|bool|None) -
     path = Path(groups) if groups else folder/'groups.csv'
     if groups is False or (groups is None and not path.is_file()): return df, problems
     table = read_groups(path)
-    given = table.reindex(df.id)
-    lost = given.index[given.isna()] if part != 'test' else []
-    cure = "add them, or pass groups=False"
     problems += [f"{path}: {o}" for o in lost_zeros(table.index, df.id)]
-    if len(lost): problems.append(f"{path} gives no group to {few(lost, show=str)}; {cure}")
-    return df.assign(group=given.to_numpy()), problems
+    given = table.reindex(df.id).set_axis(df.index).to_frame('group')
+    lost = df.id[given.group.isna()]
+    cure = "add them, or pass groups=False"
+    if len(lost) and part != 'test': problems.append(f"{path} gives no group to {few(lost, show=str)}; {cure}")
+
+    # A table that was given, or that knows some of the test rows, is expected to know them
+    elif len(lost) and (groups or len(lost) < len(df)):
+        what = f"{path} gives no group to {len(lost)} of {len(df)} test samples: {few(lost, show=str)}"
+        warnings.warn(f"{what}; theirs are derived", stacklevel=3)
+    return df.assign(**agreed(given, df[[c for c in given if c in df]], df.id, (path, 'the table'))), problems
 
 # %% ../../nbs/data/10_samples.ipynb #rows
 def _rows(folder:Path, part:str, columns:tuple[str, str], sample:str) -> tuple[pd.DataFrame|None, Path]:
@@ -484,8 +573,10 @@ def kaggle_samples(
     problems = list(misfits(df.id, files, strays, missing, extra, folder/part))
 
     # What is known of them
+    test, bad = said_test(df)
+    problems += bad
     if part != 'test' and vocab is not None:
-        df['labels'], bad = parse_labels(df, columns[1], vocab, where)
+        df['labels'], bad = parse_labels(df, columns[1], vocab, where, test)
         problems += bad
     elif 'labels' in df: df = df.drop(columns='labels')                  # not asked for, and not read
     df, bad = _beside(df, folder, part, groups)
@@ -493,7 +584,7 @@ def kaggle_samples(
 
     # One table
     files = files.reindex(df.id).reset_index(drop=True)
-    df = df.assign(**files, source=source or folder.resolve().name, is_test=part == 'test')
+    df = df.assign(**files, source=source or folder.resolve().name, is_test=test | (part == 'test'))
     out = tidy_samples(df, channels)
     return out if columns[1] == 'labels' else out.drop(columns=columns[1], errors='ignore')
 
@@ -533,19 +624,20 @@ def read_samples(
 
 # %% ../../nbs/data/10_samples.ipynb #join-samples
 def join_samples(
-    *tables:pd.DataFrame, # samples tables with the same channels
-) -> pd.DataFrame: # all their rows, in order
+    *tables:pd.DataFrame, # samples tables with the same channels, in any order
+) -> pd.DataFrame: # all their rows, in order; the channels in the order of the first
     "Put samples tables of several sources under one another; raises `DataError` for an id in two of them"
-    channels = {sample_channels(o) for o in tables}
-    if len(channels) != 1:
-        sets = f"{len(channels)} different sets of channels: {few(channels, show=str)}"
-        raise DataError(f"tables to join have {sets}; read them with the same channels")
+    channels = [sample_channels(o) for o in tables]
+    sets = dict.fromkeys(tuple(sorted(o)) for o in channels)
+    if len(sets) != 1:
+        what = f"{len(sets)} different sets of channels: {few(sets, show=str)}"
+        raise DataError(f"tables to join have {what}; read them with the same channels")
     df = pd.concat([o.assign(id=as_text(o.id)) for o in tables], ignore_index=True)
     twice = df.id[df.id.duplicated()]
     if len(twice):
         cure = "give one source's ids a prefix"
         raise DataError(f"ids in more than one table: {few(twice, show=str)}; {cure}")
-    return tidy_samples(df, channels.pop())
+    return tidy_samples(df, channels[0])
 
 # %% ../../nbs/data/10_samples.ipynb #faults
 def _faults(df:pd.DataFrame, vocab:Vocab, channels:Sequence[str]) -> Iterator[str]:
@@ -573,7 +665,7 @@ def _faults(df:pd.DataFrame, vocab:Vocab, channels:Sequence[str]) -> Iterator[st
     blank = df[list(channels)].isna().all(axis=1) if len(channels) else pd.Series(True, df.index)
     if blank.any(): yield f"rows without any picture: {few(ids[blank], show=str)}; take them out"
     if df.group.isna().any(): yield f"rows without a group: {few(ids[df.group.isna()], show=str)}; use `tidy_samples`"
-    wrong = df.pixel_size <= 0
+    wrong = df.pixel_size.notna() & ~df.pixel_size.between(0, np.inf, inclusive='neither')
     if wrong.any():
         cure = "give micrometres, or leave them out"
         yield f"pixel sizes that are not above 0: {few(ids[wrong], show=str)}; {cure}"

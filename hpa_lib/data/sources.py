@@ -25,9 +25,9 @@ from .images import RGB_PLANES, ImageError, pixel_size, split_ref
 from .labels import HPA28, Z2G10, Vocab, get_vocab
 from .reading import Reading
 from hpa_lib.data.samples import (
-    COLUMNS, IDENTITY, RGBY, as_text, check_ways, find_planes, hpa_identity, is_picture, join_samples,
-    kaggle_samples, load_samples, lost_zeros, misfits, parse_labels, raise_all, read_columns, read_groups,
-    read_samples, repeated_ids, sample_channels, tidy_samples, with_identity,
+    COLUMNS, IDENTITY, RGBY, agreed, as_text, check_planes, check_ways, find_planes, hpa_identity, is_picture,
+    join_samples, kaggle_samples, load_samples, lost_zeros, misfits, parse_labels, raise_all, read_columns, read_groups,
+    read_samples, repeated_ids, said_test, sample_channels, tidy_samples, with_identity,
 )
 from .store import Store
 
@@ -40,6 +40,12 @@ def _row_problems(ids:pd.Series) -> list[str]:
     empty = [f"rows without an id: {lines} (lines of the file); every sample needs a name"] if nameless.any() else []
     return empty + repeated_ids(ids[~nameless])
 
+def _one_cell_line(df:pd.DataFrame, column:str|None, path:Path) -> pd.DataFrame:
+    "The table with its cell lines under their name; raises `DataError` where two columns hold them"
+    if column in (None, 'cell_line') or column not in df: return df
+    if 'cell_line' in df: raise DataError(f"{path}: has the columns 'cell_line' and {column!r}; keep one")
+    return df.rename(columns={column: 'cell_line'})
+
 # %% ../../nbs/data/23_sources.ipynb #table-samples
 def table_samples(
     path:str|Path, # CSV, perhaps packed (.csv.gz)
@@ -47,22 +53,21 @@ def table_samples(
     columns:tuple[str, str]=('Id', 'Target'), # columns with ids and labels
     cell_line:str|None=None, # column with the cell line; None: there is none
     source:str|None=None, # goes into the column of that name; None: the file's name
-    is_test:bool=False, # the labels are placeholders: the rows are to be predicted
+    is_test:bool=False, # the labels are placeholders: all rows are to be predicted; a column `is_test` says it of each
     channels:Sequence[str]=RGBY, # channels of the table
 ) -> pd.DataFrame: # a samples table; the channels are empty
     "Read ids, labels and identity; raises `DataError` for ids that occur twice and labels not in the vocabulary"
     path = Path(path)
-    df = read_columns(path, columns + ((cell_line,) if cell_line else ()))
+    df = _one_cell_line(read_columns(path, columns + ((cell_line,) if cell_line else ())), cell_line, path)
 
     # What does not fit
-    problems = _row_problems(df.id)
-    labels, bad = (None, []) if is_test else parse_labels(df, columns[1], get_vocab(vocab), path)
-    raise_all(problems + bad, path)
+    test, wrong = said_test(df)
+    labels, bad = (None, []) if is_test else parse_labels(df, columns[1], get_vocab(vocab), path, test)
+    raise_all(_row_problems(df.id) + wrong + bad, path)
 
     # What is known: from the table, else from the ids
-    out = with_identity(df[['id', *(c for c in (*IDENTITY, 'group') if c in df)]])
-    out = out.assign(labels=labels, source=source or path.name.split('.')[0], is_test=is_test)
-    if cell_line: out['cell_line'] = df[cell_line]
+    out = with_identity(df[['id', *(c for c in (*IDENTITY, 'group') if c in df)]], path)
+    out = out.assign(labels=labels, source=source or path.name.split('.')[0], is_test=test | is_test)
     return tidy_samples(out, channels)
 
 # %% ../../nbs/data/23_sources.ipynb #hpav18-samples
@@ -193,9 +198,7 @@ def pattern_samples(
     if ('{channel}' in pattern) == bool(planes):
         cure = "say either {channel} in it (one file per channel), or planes= (one file per sample)"
         raise DataError(f"pattern {pattern!r}: {cure}")
-    lacking = set(channels) - set(planes) if planes else ()
-    if lacking:
-        raise DataError(f"planes: none for {few(sorted(lacking), show=str)}; give a plane for each channel")
+    check_planes(channels, planes)
 
     # Samples and their files
     rows, strays = _matched(folder, pattern, channels, names or {}, planes)
@@ -207,6 +210,7 @@ def pattern_samples(
     files = files.where(files.notna(), None)
     raise_all(misfits(files.index, files, strays, missing, extra, folder), folder)
     df = df.assign(**files, source=source or folder.resolve().name).reset_index()
+    if '{id}' in pattern: df = with_identity(df, 'the pattern')    # else the id is made of the parts
     return add_pixel_size(tidy_samples(df, channels))
 
 # %% ../../nbs/data/23_sources.ipynb #add-pixel-size
@@ -224,10 +228,11 @@ def add_pixel_size(
     first = samples[channels].bfill(axis=1).iloc[:, 0] if channels else pd.Series(None, samples.index)
 
     # Ask where it is a TIFF and nothing is known
-    ask = samples.pixel_size.isna() & first.fillna('').map(is_tiff).astype(bool)
-    with ThreadPoolExecutor(8) as pool: found = list(pool.map(size, first[ask]))
-    found = pd.Series(found, samples.index[ask], dtype=float)
-    return samples.assign(pixel_size=samples.pixel_size.mask(ask, found))
+    known = samples.pixel_size.to_numpy(float, copy=True)
+    ask = np.flatnonzero(np.isnan(known) & first.fillna('').map(is_tiff).to_numpy(bool))
+    with ThreadPoolExecutor(8) as pool: found = list(pool.map(size, first.iloc[ask]))
+    known[ask] = found
+    return samples.assign(pixel_size=known)
 
 # %% ../../nbs/data/23_sources.ipynb #c-say-unread
 def _say_unread(path:Path, df:pd.DataFrame) -> None: # warns
@@ -251,7 +256,9 @@ def csv_samples(
     path = Path(path)
     df = read_columns(path, ['id', *channels]).replace('', np.nan)
     problems = _row_problems(df.id)
-    _say_unread(path, df)    # Pictures
+    _say_unread(path, df)
+
+    # Pictures
     gaps = [f'{c} of {id}' for c in channels for id in df.id[df[c].isna()]]
     if gaps and missing == 'error':
         cure = "add the references, or pass missing='allow'"
@@ -261,15 +268,17 @@ def csv_samples(
     if gone: problems.append(f"files that are not there: {few(gone, show=str)}; paths are relative to the table")
 
     # What else is known
-    for column,read in (('pixel_size', _number), ('is_test', _truth)):
-        if column not in df: continue
-        df[column], bad = read(df, column)
+    df['is_test'], bad = said_test(df)
+    problems += bad
+    if 'pixel_size' in df:
+        df['pixel_size'], bad = _number(df, 'pixel_size')
         problems += bad
     if 'labels' in df:
-        df['labels'], bad = parse_labels(df, 'labels', get_vocab(vocab), path, df.get('is_test'))
+        df['labels'], bad = parse_labels(df, 'labels', get_vocab(vocab), path, df.is_test)
         problems += bad
     raise_all(problems, path)
-    return add_pixel_size(tidy_samples(df.assign(source=df.get('source', path.stem)), channels))
+    df = with_identity(df.assign(source=df.get('source', path.stem)), path)
+    return add_pixel_size(tidy_samples(df, channels))
 
 # %% ../../nbs/data/23_sources.ipynb #c-d7836104
 def _located(path:Path, ref:object) -> str|None:
@@ -283,14 +292,6 @@ def _number(df:pd.DataFrame, column:str) -> tuple[pd.Series, list[str]]:
     bad = df.id[values.isna() & df[column].notna()]
     cure = "write micrometres with a point, such as 0.08"
     return values, [f"{column} that is no number: {few(bad, show=str)}; {cure}"] if len(bad) else []
-
-def _truth(df:pd.DataFrame, column:str) -> tuple[pd.Series, list[str]]:
-    "A column as yes or no, and the problems met"
-    words = {'true': True, '1': True, 'yes': True, 'false': False, '0': False, 'no': False}
-    values = df[column].str.lower().map(words)
-    bad = df.id[values.isna() & df[column].notna()]
-    values = values.where(values.notna(), None)
-    return values, [f"{column} that is neither true nor false: {few(bad, show=str)}"] if len(bad) else []
 
 # %% ../../nbs/data/23_sources.ipynb #kinds
 KINDS = dict( # kind of source -> options of a `Reading` that it can use
@@ -312,15 +313,17 @@ LABEL_COLUMNS = (('Id', 'Target'), ('Image', 'Label'), ('id', 'labels')) # of id
 def label_columns(
     path:str|Path, # CSV, perhaps packed
 ) -> tuple[str, str]: # the columns with ids and with labels
-    "Which columns of a table of labels are meant; raises `DataError` where none of `LABEL_COLUMNS` is there"
+    "Which columns of a table of labels are meant; raises `DataError` where none of `LABEL_COLUMNS` is there, or two"
     if not Path(path).is_file(): raise DataError(f"{path}: no such table of labels; check the path")
     have = list(pd.read_csv(path, nrows=0, encoding='utf-8-sig').columns)
-    found = next((o for o in LABEL_COLUMNS if set(o) <= set(have)), None)
-    if found is None:
+    found = [o for o in LABEL_COLUMNS if set(o) <= set(have)]
+    if len(found) > 1:
+        raise DataError(f"{path}: ids and labels stand in {few(found)}: keep one of them")
+    if not found:
         known = ' or '.join(f'{a} and {b}' for a,b in LABEL_COLUMNS)
         cure = f"ids and labels are read from {known}: rename them"
         raise DataError(f"{path}: has the columns {few(have, 8)}; {cure}")
-    return found
+    return found[0]
 
 # %% ../../nbs/data/23_sources.ipynb #source-kind
 def source_kind(
@@ -402,29 +405,29 @@ def add_labels(
 ) -> pd.DataFrame: # the same rows, with labels
     "Labels by id; raises `DataError` for rows without pictures, pictures without a row, and ids that occur twice"
     id_column, column = label_columns(table)
-    samples = samples.assign(id=as_text(samples.id))
-    df = read_columns(Path(table), (id_column, column)).replace('', np.nan).rename(columns=dict(CellLine='cell_line'))
+    samples = samples.assign(id=as_text(samples.id)).reset_index(drop=True)
+    df = read_columns(Path(table), (id_column, column)).replace('', np.nan)
+    df = _one_cell_line(df, 'CellLine', Path(table))
     problems = _table_problems(samples, df)
 
     # Which rows are to be predicted, and the labels of the others
-    test, bad = _truth(df, 'is_test') if 'is_test' in df else (pd.Series(False, df.index), [])
+    df['is_test'], bad = said_test(df)
     problems += bad
-    df['is_test'] = test.fillna(False).astype(bool)
     df['labels'], bad = parse_labels(df, column, get_vocab(vocab), table, df.is_test)
     raise_all(problems + bad, table)
     df['labels'] = df.labels.where(~df.is_test, None)
 
-    # In order of the samples
-    known = [c for c in ('labels', 'is_test', *IDENTITY, 'group', 'source') if c in df]
-    rows = df.set_index('id').loc[samples.id, known].set_axis(samples.index)
-    silent = {c: rows[c].fillna(samples[c]) for c in known if c in (*IDENTITY, 'source')}
-    out = samples.assign(**{c: silent.get(c, rows[c]) for c in known})
-    if 'group' not in known: out = out.drop(columns='group')             # derived from what is known now
+    # In order of the samples; what a table says of who they are goes before what their names said
+    rows = df.set_index('id').loc[samples.id].reset_index()
+    said = rows[[c for c in (*IDENTITY, 'group', 'source') if c in rows]]
+    own = samples[[c for c in said if c != 'group']]                     # groups are given, or derived anew
+    known = agreed(said, own, samples.id, (table, "the pictures' names"))
+    out = samples.drop(columns='group').assign(**rows[['labels', 'is_test']], **known)
     return tidy_samples(out, sample_channels(samples))
 
 def _table_problems(samples:pd.DataFrame, df:pd.DataFrame) -> list[str]:
     "Between the rows of a table of labels and the pictures of a folder"
-    problems = _row_problems(df.id) + lost_zeros(df.id, samples.id)
+    problems = _row_problems(df.id) + repeated_ids(samples.id) + lost_zeros(df.id, samples.id)
     lost = df.id[df.id.notna() & ~df.id.isin(samples.id)]
     if len(lost):
         cure = "add the pictures, or take the rows out"
@@ -522,13 +525,17 @@ def add_groups(
     "Groups from a side table; raises `DataError` for ids that are no samples, and for training rows without a group"
     samples = samples.assign(id=as_text(samples.id))
     given = read_groups(Path(path))
-    raise_all(lost_zeros(given.index, samples.id), path)
+    raise_all(repeated_ids(samples.id) + lost_zeros(given.index, samples.id), path)
     strange = given.index[~given.index.isin(samples.id)]
     if len(strange):
         cure = "take them out, or give the groups of these pictures"
         raise DataError(f"{path}: groups of {few(strange)}, which are no samples; {cure}")
     lost = samples.id[~samples.is_test & ~samples.id.isin(given.dropna().index)]
     if len(lost): raise DataError(f"{path} gives no group to {few(lost)}; add them")
+    derived = samples.id[~samples.id.isin(given.dropna().index)]
+    if len(derived):
+        what = f"{path} gives no group to {len(derived)} of {samples.is_test.sum()} test samples"
+        warnings.warn(f"{what}: {few(derived, show=str)}; theirs are derived", stacklevel=2)
     return tidy_samples(samples.assign(group=given.reindex(samples.id).to_numpy()), sample_channels(samples))
 
 # %% ../../nbs/data/23_sources.ipynb #source-2

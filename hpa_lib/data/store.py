@@ -33,7 +33,7 @@ from ..core import DataError, HPAError, heal_folder, placing, replace_folder, sy
 from .images import COLOURS, PLANE_OF, ImageError, open_sample, split_ref
 from .labels import HPA28, Vocab, get_vocab
 from .reading import Reading
-from .samples import RGBY, check_samples, load_samples, save_samples
+from .samples import RGBY, as_text, check_samples, in_order, load_samples, repeated_ids, save_samples
 
 # %% ../../nbs/data/22_store.ipynb #storeerror
 class StoreError(HPAError):
@@ -596,9 +596,10 @@ def _one_reading(reading, vocab=None, **said):
     return replace(whole, vocab=HPA28) if whole.vocab is None else whole
 
 def _pack_checks(samples, sizes, reading, scheduler='threads'):
-    "Refuse what would fail at every single row"
+    "The samples, their ids as text; raises `HPAError` for what would fail at every single row"
     # Table and channels
     check_samples(samples, reading.vocab)
+    if (twice := repeated_ids(as_text(samples.id))): raise StoreError(f"samples table: {twice[0]}")
     if not reading.channels: raise StoreError("no channels to pack: name one or more in channels=")
     lacking = [c for c in reading.channels if c not in samples]
     if lacking:
@@ -612,6 +613,7 @@ def _pack_checks(samples, sizes, reading, scheduler='threads'):
     if scheduler not in ('threads', 'processes', 'synchronous') and '://' not in scheduler:
         known = "'threads', 'processes', 'synchronous', or the address of a Dask scheduler such as tcp://host:8786"
         raise StoreError(f"scheduler {scheduler!r}: use {known}")
+    return samples.assign(id=as_text(samples.id))
 
 # %% ../../nbs/data/22_store.ipynb #c-1081411c
 def _key(rows, sizes, level, olds):
@@ -720,7 +722,7 @@ def pack(
 ) -> 'Store': # the store, opened; its `decoded` is how many pictures were read
     "Read, resize and store all samples; unreadable ones keep their row, with the error; raises `StoreError` if all are"
     reading = _one_reading(reading, vocab, channels=channels, depth=depth, fit=fit, missing=missing)
-    _pack_checks(samples, [size], reading, scheduler)
+    samples = _pack_checks(samples, [size], reading, scheduler)
     how = _How(level, scheduler, workers, progress=progress, overwrite=overwrite, update=update)
     return _pack(samples, {size: path}, reading, how)[size]
 
@@ -743,11 +745,14 @@ def pack_sizes(
 
     # As there
     reading = _one_reading(**{o: said[o] for o in ('reading', 'vocab', 'channels', 'depth', 'fit', 'missing')})
-    _pack_checks(samples, sizes, reading, said['scheduler'])
+    samples = _pack_checks(samples, sizes, reading, said['scheduler'])
     how = _How(**{o: said[o] for o in ('level', 'scheduler', 'workers', 'progress', 'overwrite', 'update')})
     path = Path(path)
     paths = {s: path.with_name(f'{path.stem}-{s}{path.suffix}') for s in sizes}
     return _pack(samples, paths, reading, how)
+
+# %% ../../nbs/data/22_store.ipynb #c-noted
+NOTED = ('status', 'error', 'height', 'width') # what packing notes of a picture, in the columns of its table
 
 # %% ../../nbs/data/22_store.ipynb #store-2
 class Store:
@@ -761,24 +766,36 @@ class Store:
         self.threads = threads or min(os.cpu_count() or 1, 4)
         self.made = _described(self.path)
         if self.made is None: raise StoreError(f"{path}: not a store, or not a whole one; make it with pack")
-        self.samples = load_samples(self.path/'samples.parquet')
+        self._samples = load_samples(self.path/'samples.parquet')
         self.vocab = Vocab(**self.made['vocab'])
         self.decoded = 0
-        self._own = self.samples, self.vocab
+        self._own = self._samples, self.vocab
         self._memory = None
 
         # What is so of the pictures, whatever the table says
-        facts = ('status', 'error', 'height', 'width', 'fit')
-        self._packed = self.samples[[o for o in facts if o in self.samples]]
+        facts = ('id', *NOTED, 'fit')
+        self._packed = self._samples[[o for o in facts if o in self._samples]].copy()
         self.ok = (self._packed.status == 'ok').to_numpy()
         self.channels, self.size = tuple(self.made['channels']), self.made['size']
         self.fingerprint = self.made['fingerprint']
         self.hist = np.array(self.made['hist'])
         self.mean, self.std = mean_std(moments(self.hist), int(self.hist[0].sum()))
-    def __len__(self): return len(self.ok)
+    def __len__(self): return len(self._packed)
     def __reduce__(self):
         other = self.samples is not self._own[0] or self.vocab is not self._own[1]
-        return Store, (self.path, self.threads), dict(samples=self.samples, vocab=self.vocab) if other else None
+        own = dict(samples=self.samples, vocab=self.vocab)
+        return Store, (self.path, self.threads), (None, own) if other else None      # None: each is set by its name
+    @property
+    def samples(self):
+        "The samples table, a row per picture; one that is put in its place is matched by id"
+        if not self._samples.index.equals(pd.RangeIndex(len(self))):
+            cure = "put a changed table in its place, store.samples = table, which is matched by id"
+            raise StoreError(f"{self.path}: rows of store.samples were moved or dropped where they stood: {cure}")
+        return self._samples
+    @samples.setter
+    def samples(self, table):
+        own = in_order(table, self._packed.id, self.path, StoreError)
+        self._samples = own.assign(**{o: self._packed[o].to_numpy() for o in NOTED if o in self._packed})
     def __repr__(self):
         what = f"{len(self)} samples, {(~self.ok).sum()} unreadable, {len(self.channels)} x {self.size} x {self.size}"
         return f"Store({self.path.name}: {what}, {len(self.vocab)} classes)"
@@ -834,16 +851,32 @@ def batch(self:Store,
 # %% ../../nbs/data/22_store.ipynb #store-getitem
 @patch
 def __getitem__(self:Store, i):
-    # A mask with names is matched by them; one yes or no is none
+    # One yes or no is no row, and what is neither numbers nor yes and no names none
     if isinstance(i, (bool, np.bool_)): raise StoreError(f"store[{i}] is no row: give a number, or a mask of all rows")
-    if isinstance(i, pd.Series) and pd.api.types.is_bool_dtype(i.dtype):
-        own = pd.RangeIndex(len(self))
-        if len(i) != len(self) or not i.index.is_unique or not own.isin(i.index).all():
-            cure = "make the mask from store.samples"
-            raise StoreError(f"a mask of {len(i)} rows is not named as the {len(self)} of the store, 0, 1, ...: {cure}")
-        i = i.reindex(own).to_numpy(bool)
+    if isinstance(i, pd.Series) and pd.api.types.is_bool_dtype(i.dtype): i = self._mask(i)
+    asked = np.arange(0) if isinstance(i, slice) else np.asarray(i)
+    if asked.size and asked.dtype.kind not in 'iub':
+        cure = "find the rows of ids with np.flatnonzero(store.samples.id.isin(ids))"
+        raise StoreError(f"rows are asked for by number or by a mask, not by {asked.dtype}; {cure}")
+    if asked.dtype.kind == 'b' and asked.shape != (len(self),):
+        raise StoreError(f"a mask of shape {asked.shape} for {len(self)} rows: give one yes or no for each")
+
+    # Numbers
     rows = np.arange(len(self))[i]
     return self.batch(rows) if rows.ndim else self.batch([rows])[0]
+
+@patch
+def _mask(self:Store, mask):
+    "A named mask in the order of the rows, which it names by number or by id"
+    numbered = pd.api.types.is_integer_dtype(mask.index.dtype)
+    own = pd.RangeIndex(len(self)) if numbered else pd.Index(self._packed.id)
+    names = mask.index if numbered else pd.Index(as_text(mask.index))
+    if len(mask) != len(self) or not names.is_unique or not own.isin(names).all():
+        cure = "make the mask from store.samples"
+        raise StoreError(f"a mask of {len(mask)} rows is not named as the {len(self)} of the store, 0, 1, ...: {cure}")
+    lost = int(mask.isna().sum())
+    if lost: raise StoreError(f"a mask with {lost} missing values: give yes or no for each row")
+    return mask.set_axis(names).reindex(own).to_numpy(bool)
 
 # %% ../../nbs/data/22_store.ipynb #store-stats
 @patch
@@ -914,7 +947,7 @@ def pack_estimate(
 ) -> dict: # pictures to decode, bytes of the store, seconds (0: too few to measure), bytes that are free
     "What packing will take"
     path, reading = Path(path), _one_reading(reading)
-    _pack_checks(samples, [size], reading)
+    samples = _pack_checks(samples, [size], reading)
 
     # What would be decoded
     rows = _with_readings(samples, reading)

@@ -33,10 +33,10 @@ from ..data.folds import grouped_folds
 from ..data.labels import Vocab
 from ..data.probs import class_table, name_tables, reduce_views, write_probs
 from ..data.reading import common_reading
-from ..data.samples import load_samples
+from ..data.samples import in_order, load_samples
 from ..data.scores import mean_ap
 from ..data.sources import settle
-from ..data.store import Store
+from ..data.store import NOTED, Store
 from ..decide.blend import read_known, target_table
 from ..decide.decision import Decision, fit_decision, load_decision, refit_decision
 from ..decide.submit import write_submission
@@ -168,19 +168,8 @@ def match_table(
     where:str|Path='the store', # for messages
 ) -> pd.DataFrame: # the rows of `samples` in the order of `packed`; status, error and sizes as they were packed
     "The rows of a table in the order of a store; raises `RunError` for other ids, and for an id that occurs twice"
-    # The same ids
-    twice = samples.id[samples.id.duplicated()]
-    if len(twice): raise RunError(f"the samples table has {few(twice)} more than once: give each sample one row")
-    lost = packed.id[~packed.id.isin(samples.id)]
-    more = samples.id[~samples.id.isin(packed.id)]
-    if len(lost):
-        cure = "make the table again from the same pictures"
-        raise RunError(f"{where} holds {few(lost)}, which the samples table lacks: {cure}")
-    if len(more): raise RunError(f"{where} lacks {few(more)} of the samples table: pack again")
-
-    # In the order of the store, with what was noted when it was packed
-    rows = samples.set_index('id').loc[packed.id].reset_index()
-    noted = {c: packed[c].to_numpy() for c in ('status', 'error', 'height', 'width') if c in packed}
+    rows = in_order(samples, packed.id, where, RunError)
+    noted = {c: packed[c].to_numpy() for c in NOTED if c in packed}
     return rows.assign(**noted)
 
 # %% ../../nbs/run/84_folder.ipynb #run-members

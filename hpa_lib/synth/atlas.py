@@ -21,11 +21,12 @@ from numpy.random import Generator, default_rng
 from PIL import Image
 from scipy.ndimage import gaussian_filter
 
-from ..core import SynthError, heal_folder, one_of, placing, read_json, write_json
+from ..core import SynthError, few, heal_folder, one_of, placing, read_json, write_json
 from ..data.labels import HPA28, Vocab, get_vocab
+from ..data.samples import as_text
 from .cells import CELL_LINES, CellLine, Field, mottle, plant_cells, soft, texture
-from .label_sets import choose_sets, class_counts, label_sets, temper_sets
-from .patterns import PATTERNS, Look, make_look
+from .label_sets import choose_sets, class_counts, label_list, label_sets, temper_sets
+from .patterns import PATTERNS, Look, make_look, painted
 
 # %% ../../nbs/synth/16_atlas.ipynb #make-field
 def make_field(
@@ -36,6 +37,7 @@ def make_field(
     view:float=40., # um per side
 ) -> Field: # with its structures
     "A field in which the localisations can be seen: a dividing cell for a spindle, neighbours for a junction"
+    labels = label_list(labels)
     # Division where a label needs it, and now and then without
     mitosis = 'Mitotic spindle' in labels or rng.random() < .10
     divided = 'Cytokinetic bridge' in labels or rng.random() < .12
@@ -57,7 +59,7 @@ def protein(
     rng_for:Callable, # name -> random generator, so that each pattern has its own; '': for all else
 ) -> tuple[np.ndarray,dict]: # H x W light, and the light of each localisation before anything else
     "The protein channel: its localisations, mixed, uneven, from cell to cell, over a haze"
-    parts = {o: PATTERNS[o](f, look, rng_for(o)) for o in look.mix}
+    parts = {o: PATTERNS[o](f, look, rng_for(o)) for o in painted(list(look.mix))}
     rng = rng_for('')
     # How much of it each cell has
     level = np.exp(rng.normal(0, look.vary, len(f.cells)))
@@ -119,7 +121,7 @@ class Drawing(NamedTuple):
 
 # %% ../../nbs/synth/16_atlas.ipynb #draw-sample
 def draw_sample(
-    labels:Iterable[str], # localisations
+    labels:Iterable[str], # localisations; a list, since a new antibody is drawn by its order
     look:Look|None=None, # the antibody; None: a new one
     line:str|CellLine='U-2 OS', # the cell line
     size:int=128, # pixels per side
@@ -127,8 +129,8 @@ def draw_sample(
     view:float=40., # um per side
 ) -> Drawing: # image, masks and field
     "Draw one field of view; the same arguments give the same bytes"
-    labels = list(labels)
-    if isinstance(line, str): line = CELL_LINES[line]
+    labels = painted(labels)
+    if isinstance(line, str): line = CELL_LINES[one_of(line, CELL_LINES, 'cell line', SynthError)]
     # A generator for each part, so that none depends on what another draws
     names = list(PATTERNS)
     def stream(k): return default_rng([*np.atleast_1d(seed), k])
@@ -154,6 +156,8 @@ def spoil(
     rng:Generator, # random generator
 ) -> tuple[tuple,str]: # published label set, and what was done: 'drop', 'add' or 'swap'
     "Label noise: lose one label, gain one, or mistake one for another"
+    strange = [o for o in label_list(names) if o not in vocab]
+    if strange: raise SynthError(f"{few(strange)} of a label set is not in {vocab!r}: take sets of its classes")
     others = [o for o in vocab if o not in names]
     kinds = ['drop']*(len(names) > 1) + ['add', 'swap']*(len(others) > 0)
     if not kinds:
@@ -196,9 +200,18 @@ def _sample_ids(rows:pd.DataFrame) -> pd.Series:
     "Ids as HPAv18 writes them: `<antibody>_<plate>_<well>_<field>`"
     return rows.antibody + '_' + rows.plate + '_' + rows.well + '_' + rows.field
 
+# %% ../../nbs/synth/16_atlas.ipynb #planned
+def _named(table:pd.DataFrame, column:str) -> pd.DataFrame:
+    "A plan, its names as text; raises `SynthError` where one is missing or occurs twice"
+    names = as_text(table[column], 'antibody').astype(object)
+    if names.isna().any(): raise SynthError(f"{names.isna().sum()} rows have no {column}: name each of them")
+    twice = names[names.duplicated()]
+    if len(twice): raise SynthError(f"{column} {few(twice)} occurs twice: give each one row")
+    return table.assign(**{column: names})
+
 # %% ../../nbs/synth/16_atlas.ipynb #plan-samples
 def choose_samples(
-    antibodies:pd.DataFrame, # as `choose_antibodies` gives
+    antibodies:pd.DataFrame, # as `choose_antibodies` gives; wells are dealt in the order of the rows
     n:int, # samples
     per_antibody:int=4, # samples per antibody
     fields:int=2, # fields of view per well
@@ -207,7 +220,8 @@ def choose_samples(
 ) -> pd.DataFrame: # Id, antibody, plate, well, field, cell_line, and the two label sets
     "Wells on 96-well plates, each with one cell line and a few fields of view"
     rng = default_rng([seed, 1])
-    names = list(cell_lines or CELL_LINES)
+    antibodies = _named(antibodies, 'antibody')
+    names = [one_of(o, CELL_LINES, 'cell line', SynthError) for o in cell_lines or CELL_LINES]
     share = np.array([CELL_LINES[o].share for o in names])
     share = share/share.sum()
     wells = -(-per_antibody//fields)
@@ -239,6 +253,7 @@ def choose_twins(
 ) -> pd.DataFrame: # the twins' rows, plus twin_of, dx, dy and gain
     "Samples that come back under the name of another antibody"
     vocab, rng = get_vocab(vocab), default_rng([seed, 2])
+    samples = _named(samples, 'Id')
     chosen = np.sort(rng.choice(len(samples), twins, replace=False))
     out = samples.iloc[chosen].reset_index(drop=True)
     # Another name
@@ -442,22 +457,31 @@ class Truth(NamedTuple):
 def read_truth(
     folder:str|Path, # an atlas that `make_atlas` wrote
 ) -> Truth: # table, twins, looks, settings
-    "The truth behind a synthetic atlas"
+    "The truth behind a synthetic atlas; its tables are matched by id"
     folder = Path(folder)
     if not (folder/'truth.json').exists():
         raise SynthError(f"{folder} is no synthetic atlas (no truth.json): make one with `make_atlas`")
     facts = read_json(folder/'truth.json')
     vocab = Vocab(facts['settings']['vocab'], facts.get('codes'))
     # One table
-    def csv(name): return pd.read_csv(folder/name, dtype=str, keep_default_na=False)
-    published = csv('train.csv').rename(columns={'Target': 'published'})
-    table = csv('truth.csv').merge(published, on='Id').merge(csv('atlas.csv'), on='Id')
+    truth, published, atlas = (_read_table(folder/o) for o in ('truth.csv', 'train.csv', 'atlas.csv'))
+    for name,o in dict(train=published, atlas=atlas).items():
+        other = sorted(set(o.Id) ^ set(truth.Id))
+        if other: raise SynthError(f"{folder}: {name}.csv and truth.csv differ in {few(other)}: make the atlas again")
+    table = truth.merge(published.rename(columns={'Target': 'published'}), on='Id').merge(atlas, on='Id')
     # Codes become names
     def names(codes): return pd.Series([vocab.parse(o) for o in codes], dtype=object)
     table['labels'] = names(table['Target'])
     table['published'] = names(table['published'])
     twins = pd.DataFrame(facts['twins'], columns=['Id', 'twin_of', 'dx', 'dy', 'gain'])
     return Truth(table.drop(columns='Target'), twins, facts['looks'], facts['settings'])
+
+def _read_table(file:Path) -> pd.DataFrame:
+    "A table of text with an id per row; raises `SynthError` for one that occurs twice"
+    table = pd.read_csv(file, dtype=str, keep_default_na=False)
+    twice = table.Id[table.Id.duplicated()]
+    if len(twice): raise SynthError(f"{file}: {few(twice)} occurs twice: make the atlas again")
+    return table
 
 # %% ../../nbs/synth/16_atlas.ipynb #read-masks
 def read_masks(

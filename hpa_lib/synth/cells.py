@@ -16,6 +16,8 @@ from fastcore.basics import patch
 from numpy.random import Generator
 from scipy.ndimage import gaussian_filter
 
+from ..core import SynthError
+
 # %% ../../nbs/synth/13_cells.ipynb #cellline
 @dataclass(frozen=True)
 class CellLine:
@@ -316,6 +318,8 @@ def per_cell(self:Field,
 ) -> np.ndarray: # H x W
     "Spread one value per cell over its pixels"
     values = np.asarray(list(values), np.float32)
+    n = len(self.cells)
+    if len(values) != n: raise SynthError(f"{len(values)} values for {n} cells: give one for each")
     return np.append(values, np.float32(outside))[self.owner]
 
 # %% ../../nbs/synth/13_cells.ipynb #field-nuclei

@@ -6,13 +6,13 @@
 __all__ = ['KAGGLE_SETS', 'label_sets', 'class_counts', 'temper_sets', 'choose_sets']
 
 # %% ../../nbs/synth/12_label_sets.ipynb #c-label-sets-imports
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Set
 
 import numpy as np
 import pandas as pd
 from numpy.random import Generator
 
-from ..core import SynthError
+from ..core import SynthError, few
 from ..data.labels import HPA28, Vocab, get_vocab
 
 # %% ../../nbs/synth/12_label_sets.ipynb #kaggle-sets
@@ -58,6 +58,21 @@ KAGGLE_SETS = """
 12,14,19 12,21,23 16,17,22 16,18,25 16,19,25 16,24 19,21,22 19,23,25 20,23 27
 """
 
+# %% ../../nbs/synth/12_label_sets.ipynb #label-list
+def label_list(
+    labels:Iterable[str], # localisations, in an order of their own
+) -> list[str]: # the same; raises `SynthError` for what only looks like them
+    "Names of localisations: draws go by their order, so a set is none, and a text and codes are no names"
+    if isinstance(labels, (str, Set, Mapping)):
+        cure = "give a list of names"
+        raise SynthError(f"labels {labels!r} are a {type(labels).__name__}, which is no list in any order: {cure}")
+    labels = list(labels)
+    strange = [o for o in labels if not isinstance(o, str)]
+    if strange: raise SynthError(f"labels {few(strange)} are no names: read codes with the vocabulary's `parse`")
+    twice = [o for o in labels if labels.count(o) > 1]
+    if twice: raise SynthError(f"labels name {twice[0]!r} twice: name each localisation once")
+    return labels
+
 # %% ../../nbs/synth/12_label_sets.ipynb #label-sets
 def label_sets(
     vocab:str|Iterable|Vocab=HPA28, # classes to keep; labels outside are struck from every set
@@ -79,12 +94,15 @@ def label_sets(
 
 # %% ../../nbs/synth/12_label_sets.ipynb #class-counts
 def class_counts(
-    sets:pd.Series, # weight of each label set, indexed by tuples of names
+    sets:pd.Series, # weight of each label set, indexed by tuples of names; in any order
 ) -> pd.Series: # weight of each class, indexed by name
-    "How much weight the label sets put on each class"
+    "How much weight the label sets put on each class; raises `SynthError` for weights that are none"
+    weights = np.asarray(list(sets.values), dtype=float)
+    strange = [o for o,w in zip(sets.index, weights) if not 0 <= w < np.inf]
+    if strange: raise SynthError(f"weights of {few(strange, 3)}: give a number from 0 on for each label set")
     out = {}
     for names,weight in sets.items():
-        for o in names: out[o] = out.get(o, 0) + weight
+        for o in label_list(names): out[o] = out.get(o, 0) + weight
     return pd.Series(out, name='samples')
 
 # %% ../../nbs/synth/12_label_sets.ipynb #temper-sets
@@ -100,7 +118,7 @@ def temper_sets(
 
 # %% ../../nbs/synth/12_label_sets.ipynb #choose-sets
 def choose_sets(
-    sets:pd.Series, # probability of each label set, as `temper_sets` gives
+    sets:pd.Series, # probability of each label set, as `temper_sets` gives; sets are drawn by their place
     n:int, # antibodies
     cover:int, # antibodies that each class must have at least
     rng:Generator, # random generator

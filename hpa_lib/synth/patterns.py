@@ -17,9 +17,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.random import Generator
 
+from ..core import SynthError, one_of
 from hpa_lib.synth.cells import (
     Field, bridge, crawl, daughters, direction, disks, mottle, scatter, spindle, spots, texture, threads, unit,
 )
+from .label_sets import label_list
 
 # %% ../../nbs/synth/15_patterns.ipynb #look
 @dataclass
@@ -41,11 +43,11 @@ class Look:
 # %% ../../nbs/synth/15_patterns.ipynb #make-look
 def make_look(
     rng:Generator, # random generator
-    labels:Iterable[str], # localisations of the antibody
+    labels:Iterable[str], # localisations of the antibody; a list, since the draws go by its order
 ) -> Look: # the antibody's look
     "Draw a look; it says nothing about the label set"
     def span(low, high): return float(np.exp(rng.uniform(np.log(low), np.log(high))))
-    mix = {o: rng.uniform(.5, 1) for o in labels}
+    mix = {o: rng.uniform(.5, 1) for o in label_list(labels)}
     top = max(mix.values(), default=1)
     # The order of these draws is part of the atlas
     return Look(
@@ -75,6 +77,13 @@ def pattern(
         PATTERNS[name] = fn
         return fn
     return put
+
+# %% ../../nbs/synth/15_patterns.ipynb #painted
+def painted(
+    labels:Iterable[str], # localisations
+) -> list[str]: # the same; raises `SynthError` where nobody has drawn one of them
+    "Localisations that have a painter"
+    return [one_of(o, PATTERNS, 'localisation', SynthError) for o in label_list(labels)]
 
 # %% ../../nbs/synth/15_patterns.ipynb #nucleoplasm
 @pattern('Nucleoplasm')

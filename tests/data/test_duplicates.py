@@ -163,10 +163,19 @@ def test_files_that_hold_no_pairs_are_named_with_their_line(tmp_path, text, why)
     assert str(e.value).startswith(f"{tmp_path / 'twins.csv'}: ") and why in str(e.value)
 
 
+@pytest.mark.parametrize("numbers", [dict(id_a=[1, 2], id_b=[30, 4]), dict(id_a=[1., 2.], id_b=["30", "4"])])
+def test_numbers_are_ids_in_parquet_as_in_csv(tmp_path, numbers):
+    pd.DataFrame(numbers).to_parquet(tmp_path/"twins.parquet")
+    (tmp_path/"twins.csv").write_text("id_a,id_b\n1,30\n2,4\n")
+    assert read_pairs(tmp_path/"twins.parquet").equals(read_pairs(tmp_path/"twins.csv"))
+
+
 @pytest.mark.parametrize("table,why", [
     (pd.DataFrame(dict(id_a=["a"], b=["b"])), "names the columns 'id_a', 'b'"),
     (pd.DataFrame(dict(id_a=["a", "c"], id_b=["b", None])), "line 3 is 'c', "),
-    (pd.DataFrame(dict(id_a=[1, 2], id_b=[3, 4])), "line 2 is 1, 3; expected two ids or more, as text"),
+    (pd.DataFrame(dict(id_a=[1, 2], id_b=[3., None])), "line 3 is '2', "),
+    (pd.DataFrame(dict(id_a=[1, 2], id_b=[3., 2.])), "line 3 is '2', '2'"),
+    (pd.DataFrame(dict(id_a=[pd.Timestamp(0)], id_b=["a"])), "expected two ids or more, as text"),
 ])
 def test_parquet_that_holds_no_pairs(tmp_path, table, why):
     table.to_parquet(tmp_path / "twins.parquet")
