@@ -185,7 +185,8 @@ def draw_weights(
     # Numbers
     weights = np.asarray(weights, dtype=float)
     fine = weights.shape == (n,) and np.isfinite(weights).all() and (weights >= 0).all() and weights.any()
-    if not fine: raise LearnError(f"weights of shape {weights.shape} for {n} rows: give each a number of 0 or more, not all 0")
+    cure = "give each a number of 0 or more, not all 0"
+    if not fine: raise LearnError(f"weights of shape {weights.shape} for {n} rows: {cure}")
     return weights.tolist()
 
 # %% ../../nbs/learn/32_loaders.ipynb #storedl

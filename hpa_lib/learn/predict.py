@@ -22,30 +22,7 @@ from .tensors import TensorRGBY
 from .views import View, get_views, seen
 from ..nets.models import RGBYNet, channel_order
 
-# %% ../../nbs/learn/54_predict.ipynb #batch-probs
-def batch_probs(
-    model:RGBYNet, # in evaluation mode, on its device
-    x:np.ndarray|Tensor, # n x C x S x S, uint8; a `TensorRGBY` by its names, an array in the network's order
-    mean:np.ndarray|pd.Series, # C, of values from 0 to 1, of the training; by channel, or in the network's order
-    std:np.ndarray|pd.Series, # the same
-    views:Sequence[View], # of `get_views`
-    crop:int|None=None, # side the network sees, pixels; None: S
-) -> Tensor: # n x views x classes, in [0, 1], on the CPU
-    "Probabilities of all views of one batch, decoded once"
-    device = next(model.parameters()).device
-    # Normalisation
-    def channelwise(o): return torch.as_tensor(o, dtype=torch.float32, device=device)[:, None, None]
-    m, s = (channelwise(_by_channel(o, model.channels, k)) for k,o in dict(mean=mean, std=std).items())
-    def norm(o): return (o - m).div_(s)
-    # Views, each at its position
-    out = [None]*len(views)
-    x = _named_batch(x, model)
-    with torch.inference_mode():
-        floats = x.to(device).float().div_(255)
-        for i,view in seen(floats, views, crop, norm): out[i] = model(view).float().sigmoid()
-        return torch.stack(out, 1).cpu()
-
-# %% ../../nbs/learn/54_predict.ipynb #predict-names
+# %% ../../nbs/learn/54_predict.ipynb #by-channel
 def _by_channel(values:Sequence[float]|pd.Series|Mapping, channels:Sequence[str], what:str) -> np.ndarray:
     "A statistic of each channel in the network's order: a Series or a dict by name, an array by place"
     if isinstance(values, Mapping): values = pd.Series(values)
@@ -70,6 +47,30 @@ def _named_batch(x:np.ndarray|Tensor, model:RGBYNet) -> TensorRGBY:
         raise LearnError(f"a batch of {x.dtype}, {tuple(x.shape)}: give {want}, as store.batch does")
     return TensorRGBY(x if order is None else x[:, order], channels=tuple(model.channels))
 
+# %% ../../nbs/learn/54_predict.ipynb #batch-probs
+def batch_probs(
+    model:RGBYNet, # in evaluation mode, on its device
+    x:np.ndarray|Tensor, # n x C x S x S, uint8; a `TensorRGBY` by its names, an array in the network's order
+    mean:np.ndarray|pd.Series, # C, of values from 0 to 1, of the training; by channel, or in the network's order
+    std:np.ndarray|pd.Series, # the same
+    views:Sequence[View], # of `get_views`
+    crop:int|None=None, # side the network sees, pixels; None: S
+) -> Tensor: # n x views x classes, in [0, 1], on the CPU
+    "Probabilities of all views of one batch, decoded once"
+    device = next(model.parameters()).device
+    # Normalisation
+    def channelwise(o): return torch.as_tensor(o, dtype=torch.float32, device=device)[:, None, None]
+    m, s = (channelwise(_by_channel(o, model.channels, k)) for k,o in dict(mean=mean, std=std).items())
+    def norm(o): return (o - m).div_(s)
+    # Views, each at its position
+    out = [None]*len(views)
+    x = _named_batch(x, model)
+    with torch.inference_mode():
+        floats = x.to(device).float().div_(255)
+        for i,view in seen(floats, views, crop, norm): out[i] = model(view).float().sigmoid()
+        return torch.stack(out, 1).cpu()
+
+# %% ../../nbs/learn/54_predict.ipynb #predict-names
 def _class_order(model:RGBYNet, names:list[str]) -> list[int]|None:
     "The output of each class, by name where the network knows its classes; None: they are in place"
     theirs = model.about.get('classes')
@@ -86,7 +87,7 @@ def predict_rows(
     model:RGBYNet, # a trained network
     store:Store, # packed pictures with the network's channels, matched by name
     rows:Sequence[int]|Sequence[bool]|None=None, # numbers or a mask, see `numbered_rows`; None: all readable ones
-    vocab:Vocab|Iterable[str]|None=None, # classes, by name if the network knows its own, else by place; None: the store's
+    vocab:Vocab|Iterable[str]|None=None, # classes, by name where the network knows its own; None: the store's
     views:str='dihedral8', # which views, see `hpa_lib.learn.views.get_views`
     fold:int=0, # goes into the column of that name
     mean:np.ndarray|pd.Series|None=None, # of the training, by channel or in the network's order; None: the store's

@@ -55,6 +55,11 @@ def _named_part(x:Tensor, i:object, own:tuple[str, ...]) -> tuple[str, ...]|None
 class TensorRGBY(TensorImage):
     "A `TensorImage` with named channels: `C x H x W` or `N x C x H x W`; bytes 0..255 or floats 0..1"
     channels = RGBY
+    def __new__(cls, x, **kwargs):
+        "Raises `LearnError` for a tensor that has other names already: it would lose them"
+        own, said = getattr(x, '__dict__', {}).get('channels'), kwargs.get('channels')
+        if own and said: _check_names(x, said)
+        return super().__new__(cls, x, **kwargs)
     def clone(self, *, memory_format=None):
         "A copy, with the names of its channels"
         res = super().clone(memory_format=memory_format)

@@ -16,7 +16,7 @@ import timm
 import torch
 from torch import Tensor, nn
 
-from ..core import NetError, few, one_of
+from ..core import NetError, one_of
 from .heads import heads
 from .stems import channel_names, first_convs, pool_stem, stems, widen_stem
 from hpa_lib.nets.weights import (
@@ -244,6 +244,15 @@ def _file_channels(path:str|Path, said:Iterable[str]|None, recipe:Mapping) -> li
         raise NetError(f"{path} says that it reads {own}, and channels= says {given}: leave channels= out")
     return said
 
+# %% ../../nbs/nets/40_models.ipynb #said-classes
+def _said_classes(model:RGBYNet, classes:Iterable[str]) -> list[str]:
+    "What somebody calls the outputs of a network; raises `NetError` where it knows them by other names"
+    said, known = output_names(classes, model.head[-1].out_features), model.about.get('classes')
+    if known and list(known) != said:
+        names = f"the outputs of this network are {', '.join(known)}, and classes= says {', '.join(said)}"
+        raise NetError(f"{names}: leave classes= out, or build a network for these")
+    return said
+
 # %% ../../nbs/nets/40_models.ipynb #load-weights
 def load_weights(
     model:RGBYNet, # the network, changed in place; its recipe remembers the file's name and SHA-256
@@ -260,7 +269,7 @@ def load_weights(
     state, recipe = read_state(path)
     about = read_about(path)
     theirs, ours = about.get('classes'), model.about.get('classes')
-    if classes is not None: ours = output_names(classes, model.head[-1].out_features)
+    if classes is not None: ours = _said_classes(model, classes)
     same_kind = not (theirs and ours) or recipe.get('head') == model.config.get('head')
     # Fill
     source = _Source(state, str(path), _file_channels(path, channels, recipe), theirs)
@@ -348,8 +357,12 @@ def save_model(
     path:str|Path, # file to write, `.safetensors`
     about:Mapping|None=None, # more that is known of the weights, beside `model.about`; what JSON can hold
 ) -> Path: # the file
-    "Write weights and recipe of a network and what is known of it, durably"
-    return write_state(path, model.state_dict(), model.config, model.about | dict(about or {}))
+    "Write weights and recipe of a network and what is known of it, durably; raises `NetError` for other classes"
+    more = dict(about or {})
+    if 'classes' in more: more['classes'] = _said_classes(model, more['classes'])
+    # What it was trained on by both accounts
+    if 'trained_on' in more: more['trained_on'] = join_trained(model.about.get('trained_on'), more['trained_on'])
+    return write_state(path, model.state_dict(), model.config, model.about | more)
 
 # %% ../../nbs/nets/40_models.ipynb #load-model
 def load_model(

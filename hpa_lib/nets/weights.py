@@ -172,7 +172,7 @@ def _groups_of(ids:Iterable, groups:Sequence|pd.Series) -> list:
 def seen_ids(
     weights:object, # a file of weights, or a network with `about`
     ids:Iterable, # of samples
-    groups:Sequence|None=None, # the group of each: a Series by id or by the rows of one table, a list by place; None: only ids
+    groups:Sequence|None=None, # of each: a Series by id or by the rows of one table, a list by place; None: only ids
 ) -> Seen: # ids that were trained on, by themselves or by their group; those groups; whether anything is known
     "Which of these samples the weights were trained on"
     # What they were trained on

@@ -423,6 +423,15 @@ def bare(channels, classes):
     return asked_net(made)
 
 
+def noted_in(about):
+    "What a file says of its weights, beside what the network knew"
+    made = fresh(Net())
+    made.about['trained_on'] = dict(ids=['s07'])
+    room('nets.models').save_model(made, folder()/'noted.safetensors', about)
+    found = room('nets.weights').read_about(folder()/'noted.safetensors')
+    return dict(classes=found['classes'], ids=found['trained_on']['ids'])
+
+
 def imagenet(x, channels):
     torch.manual_seed(0)
     model = room('nets.models').rgby_model(channels=channels, n_out=3, hidden=8, ps=0).eval()
@@ -627,7 +636,7 @@ ENTRIES = {
         ),
         'predict_rows': Entry(
             lambda rows, wanted, packed, names: asked(wanted, packed, names, rows=rows),
-            dict(rows=(ROWS7.to_numpy(), WHICH), wanted=(Net(), [*CHANNELS, other_classes, strange_class]), packed=(Packed(), [*CHANNELS]), names=(NAMES, [other_classes, strange_class, fewer])),
+            dict(rows=(ROWS7.to_numpy(), WHICH), wanted=(Net(), [*CHANNELS, other_classes, strange_class]), packed=(Packed(), [other_channels]), names=(NAMES, [other_classes, strange_class, fewer])),
             exact=False,
         ),
         'predict_rows.store': Entry(lambda packed: asked(packed=packed), dict(packed=(Packed(), PACKED)), exact=False),
@@ -693,7 +702,7 @@ ENTRIES = {
             lambda path, model: loaded(path, model), dict(path=(Net(), [*CHANNELS, other_classes]), model=(Net(), [*CHANNELS, other_classes])), exact=False,
         ),
         'load_weights.bare': Entry(
-            lambda channels, classes: bare(channels, classes), dict(channels=(list(RGBY), LISTED), classes=(list(NAMES), WRONG_NAMES)), exact=False,
+            lambda channels, classes: bare(channels, classes), dict(channels=(list(RGBY), LISTED), classes=(list(NAMES), [other_classes, *WRONG_NAMES])), exact=False,
         ),
         'rgby_model': Entry(
             lambda channels, classes: asked_net(room('nets.models').rgby_model('test_resnet', channels=channels, classes=classes, weights=file(Net()), hidden=8, ps=0)),
@@ -701,6 +710,10 @@ ENTRIES = {
         ),
         'rgby_model.imagenet': Later(
             lambda x, channels: imagenet(x, channels), lambda: dict(x=(batch(), [other_channels]), channels=(list(RGBY), [other_channels, channel_twice, one_text, numbers])), exact=False,
+        ),
+        'save_model.about': Entry(
+            lambda classes, trained_on: noted_in(dict(classes=classes, trained_on=dict(ids=trained_on))),
+            dict(classes=(list(NAMES), [other_classes, *WRONG_NAMES]), trained_on=(['s01', 's02'], [other_rows, twice])),
         ),
         'save_model': Entry(lambda wanted: asked_net(room('nets.models').load_model(file(wanted))), dict(wanted=(Net(), [other_channels, other_classes])), exact=False),
     },
