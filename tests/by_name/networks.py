@@ -40,7 +40,10 @@ room = cache(load)
 
 
 @cache
-def folder(): return Path(tempfile.mkdtemp())
+def scratch(): return tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
+
+
+def folder(): return Path(scratch().name)
 
 
 @dataclass(frozen=True)
@@ -179,7 +182,7 @@ def as_tensor_mask(x): return torch.from_numpy(mask_of(x))
 def as_list_mask(x): return mask_of(x).tolist()
 def as_column_mask(x): return pd.Series(mask_of(x))
 def as_nullable_mask(x): return pd.Series(mask_of(x)).astype('boolean')
-def as_objects(x): return x.astype(object)
+def as_objects(x): return mask_of(x).astype(object)
 def as_mask_by_id(x): return pd.Series(mask_of(x), IDS)
 def as_mask_elsewhere(x): return pd.Series(mask_of(x)[::-1], range(N)[::-1])
 def as_zeros_and_ones(x): return mask_of(x).astype(int)
@@ -197,7 +200,7 @@ def negative(x): return x - 1
 
 
 WHICH = [
-    other_rows, as_list, as_mask, as_tensor_mask, as_list_mask, as_column_mask, as_nullable_mask, as_mask_by_id, as_mask_elsewhere,
+    other_rows, as_list, as_mask, as_tensor_mask, as_list_mask, as_column_mask, as_nullable_mask, as_objects, as_mask_by_id, as_mask_elsewhere,
     as_zeros_and_ones, as_short_mask, as_holes, as_ids, as_floats, as_strings, row_less, row_beyond, twice,
 ]
 WEIGHED = [*ROWS, nan_value, negative, as_text]
@@ -604,7 +607,10 @@ ENTRIES = {
         ),
     },
     'learn.callbacks': {
-        'label_texts': Entry(lambda packed, names: {k: sorted(v.split()) for k, v in sorted(room('learn.callbacks').label_texts(data(range(N), packed, names)).items())}, dict(packed=(Packed(), PACKED), names=(NAMES, [other_classes]))),
+        'label_texts': Entry(
+            lambda packed, names: {k: sorted(v.split()) for k, v in sorted(room('learn.callbacks').label_texts(data(range(N), packed, names)).items())},
+            dict(packed=(Packed(), PACKED), names=(NAMES, [other_classes])),
+        ),
         'KeepBest.admit': Entry(lambda wanted: admitted(wanted), dict(wanted=(Net(), [*CHANNELS, other_classes, strange_class]))),
     },
     'learn.views': {
@@ -669,7 +675,11 @@ ENTRIES = {
             dict(ids=(['10580', '7', 'x'], [other_rows, lambda x: [10580, 7, 'x'], twice, lambda x: [*x, None]])),
         ),
         'seen_ids': Entry(
-            lambda groups, ids: seen(ids, groups), dict(groups=(SAMPLES.set_index('id').group, [o for o in ROWS if o is not counted_and_permuted]), ids=(list(IDS), [other_rows, pd.Index, pd.Series, lambda x: pd.Series(x[::-1], x[::-1])])),
+            lambda groups, ids: seen(ids, groups),
+            dict(
+                groups=(SAMPLES.set_index('id').group, [o for o in ROWS if o is not counted_and_permuted]),
+                ids=(list(IDS), [other_rows, pd.Index, pd.Series, lambda x: pd.Series(x[::-1], x[::-1])]),
+            ),
         ),
         'seen_ids.columns': Entry(
             lambda ids, groups: seen(ids, groups),
