@@ -115,6 +115,27 @@ def test_a_bundle_reads_stores_of_any_order(stores, net, tmp_path, order):
     with pytest.raises(RunError, match='its store has'): save_bundle(tmp_path/'c', tmp_path/'w.safetensors', stores(ORDERS[7]), Vocab(NAMES), decision)
 
 
+ALL = slice(None)
+PARTS = dict(
+    one=0, some=slice(1, 3), backwards=[2, 0, 1], numbers=torch.tensor([1, 0]), flags=np.array([False, True, True, False]), new=(None, 0), last=(..., slice(0, 2)), first_last=(0, ..., slice(0, 2)),
+    second=(ALL, [1, 0]), second_one=(ALL, 1), every_other=(ALL, slice(None, None, 2)), rows=(..., slice(1, 2), ALL, ALL), pairs=(torch.tensor([1, 0]), torch.tensor([0, 1])), pixels=(..., 0), near=(ALL, ALL, slice(0, 2)),
+)
+
+
+@pytest.mark.parametrize('batch', [False, True])
+@pytest.mark.parametrize('how', PARTS)
+def test_a_part_names_the_channels_that_are_in_it(batch, how):
+    "every plane holds the number of its channel; a part without whole planes is a plain tensor"
+    order = RGBY[::-1]
+    planes = torch.arange(4.).view(4, 1, 1).expand(4, 3, 3)
+    x = TensorRGBY(torch.stack([planes]*4) if batch else planes.clone(), channels=order)
+    part = x[PARTS[how]]
+    assert torch.equal(part.as_subclass(torch.Tensor), x.as_subclass(torch.Tensor)[PARTS[how]]) and x.channels == order
+    if not isinstance(part, TensorRGBY) or part.ndim < 3: return
+    want = torch.tensor([float(order.index(c)) for c in part.channels]).view(-1, 1, 1)
+    assert (part.as_subclass(torch.Tensor) == want).all(), part.channels
+
+
 # --- classes ---
 
 @pytest.mark.parametrize('names', permutations(NAMES))
