@@ -30,6 +30,7 @@ class BatchTransform(RandTransform):
         super().__init__(p=1.)
         if not 0 <= p <= 1: raise LearnError(f"p={p}: a probability lies between 0 and 1")
         self.p = p
+        self.channels = None                                # names of the batch at hand, where it has any
     def before_call(self, b, split_idx):
         self.do = True
         self.train = split_idx == 0
@@ -38,6 +39,7 @@ class BatchTransform(RandTransform):
         "What validation sees"
         return x
     def encodes(self, x:TensorImage):
+        self.channels = x.__dict__.get('channels')
         x = x.as_subclass(Tensor)
         if not self.train: return self.calm(x)
 
@@ -335,18 +337,28 @@ class BatchLight(BatchTransform):
         contrast = _uniform(n*c, 1 - self.contrast, 1 + self.contrast).view(n, c)
         return adjust_light(x, brightness, contrast)
 
+# %% ../../nbs/learn/30_augment.ipynb #grey-parts
+_GREY = dict(red=.2989, green=.587, blue=.114)
+
+def _grey_weights(x:Tensor, channels:Sequence[str]|None) -> Tensor: # 3 x 1 x 1
+    "What each channel adds to the grey of a colour picture; raises `LearnError` for other channels"
+    names = list(channels or getattr(x, '__dict__', {}).get('channels') or _GREY)
+    if x.shape[1] != 3 or sorted(names) != sorted(_GREY):
+        got = x.shape[1] if len(names) != x.shape[1] else ', '.join(names)
+        cure = "use BatchLight or BatchGain"
+        raise LearnError(f"colours need the three channels red, green, blue, got {got}: {cure}")
+    return torch.tensor([_GREY[o] for o in names]).to(x).view(3, 1, 1)
+
 # %% ../../nbs/learn/30_augment.ipynb #adjust-colour
 def adjust_colour(
-    x:Tensor, # n x 3 x H x W, red, green, blue, 0 to 1
+    x:Tensor, # n x 3 x H x W, 0 to 1
     brightness:Tensor, # n, factors; 1 changes nothing
     contrast:Tensor, # n
     saturation:Tensor, # n; 0 is grey
+    channels:Sequence[str]|None=None, # of `x`, in order; None: its own names, without names red, green, blue
 ) -> Tensor: # n x 3 x H x W, 0 to 1
-    "Brightness, contrast, then saturation of colour pictures; raises `LearnError` unless there are three channels"
-    if x.shape[1] != 3:
-        cure = "use BatchLight or BatchGain"
-        raise LearnError(f"colours need the three channels red, green, blue, got {x.shape[1]}: {cure}")
-    weights = torch.tensor([.2989, .587, .114]).to(x).view(3, 1, 1)
+    "Brightness, contrast, then saturation of colour pictures; raises `LearnError` unless they are red, green, blue"
+    weights = _grey_weights(x, channels)
     grey = lambda o: (o * weights).sum(1, keepdim=True)
 
     # Brightness, contrast, saturation
@@ -368,7 +380,7 @@ class BatchColour(BatchTransform):
         self.limits = brightness,contrast,saturation
     def change(self, x):
         factors = [_uniform(len(x), 1 - o, 1 + o) for o in self.limits]
-        return adjust_colour(x, *factors)
+        return adjust_colour(x, *factors, channels=self.channels)
 
 # %% ../../nbs/learn/30_augment.ipynb #blur
 def blur(

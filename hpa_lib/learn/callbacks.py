@@ -90,11 +90,11 @@ def _check_start(model, file:str|Path) -> None:
     "Raise `HPAError` for a file that is not of this very network"
     state, recipe = read_state(file)
     theirs, ours = ({k: v.shape for k,v in o.items()} for o in (state, model.state_dict()))
-    # Classes, where both are known
+    # Classes, where both are known, and channels, by name and order
     answered, asked = read_about(file).get('classes'), model.about.get('classes')
-    other_classes = answered and asked and answered != asked
-    if not recipe or theirs != ours or other_classes:
-        cure = "start with weights of the same architecture, head and classes, or leave `start` out"
+    other = (answered and asked and answered != asked) or recipe.get('channels') != list(model.channels)
+    if not recipe or theirs != ours or other:
+        cure = "start with weights of the same architecture, head, channels and classes, or leave `start` out"
         raise HPAError(f"KeepBest: {file} is not of this network: {cure}")
 
 # %% ../../nbs/learn/51_callbacks.ipynb #keepbest

@@ -29,11 +29,12 @@ from torch import Tensor, nn
 from ..core import NetError, few, writing
 from ..data.samples import RGBY
 from .callbacks import WeightedColumns
-from .loaders import channels_of
+from .loaders import channels_of, classes_of, samples_of
 from .losses import get_loss
 from .metrics import MacroF1, MatchedF1, MeanAP, valid_focal
 from .schedules import Schedule, optimiser
 from ..nets.models import Precision, RGBYNet, body_head_split, precision_for, rgby_model
+from ..nets.stems import channel_names
 from ..nets.weights import join_trained
 
 # %% ../../nbs/learn/50_learner.ipynb #nonfiniteloss
@@ -77,17 +78,32 @@ def use_precision(
     memory = torch.channels_last if model.precision.channels_last else torch.contiguous_format
     return model.to(memory_format=memory)
 
+# %% ../../nbs/learn/50_learner.ipynb #shares
+def _shares(model:RGBYNet, targs:Tensor|pd.DataFrame, n:int) -> Tensor: # n
+    "Share of each output among the targets; raises `NetError` for other classes, and for what is no target"
+    if isinstance(targs, pd.DataFrame):
+        names, given = model.about.get('classes') or [], list(targs.columns)
+        if sorted(map(str, given)) != sorted(names):
+            said = few(names) or 'no classes'
+            raise NetError(f"targets of the classes {few(given)} for a network that names {said}: give each output one")
+        targs = torch.as_tensor(targs[list(names)].to_numpy(float))
+    if targs.ndim != 2 or targs.shape[1] != n:
+        raise NetError(f"targets of shape {tuple(targs.shape)} for {n} outputs: give one column for each output")
+
+    # Fractions are those of mixed samples
+    targs = targs.float()
+    fine = len(targs) and ((targs >= 0) & (targs <= 1)).all()
+    if not fine: raise NetError(f"targets of {len(targs)} samples: give some, each 0 for no, 1 for yes, or a fraction")
+    return targs.mean(0).clamp(.5/len(targs), .5)
+
 # %% ../../nbs/learn/50_learner.ipynb #start-at-prior
 def start_at_prior(
     model:RGBYNet, # a fresh network, changed in place
-    targs:torch.Tensor, # N x C, 0 or 1: targets of the training fold, a column for each output, in their order
+    targs:Tensor|pd.DataFrame, # N x C, 0 or 1: of the training fold; a table by class, a tensor in order of the outputs
 ) -> RGBYNet: # the same network, whose answer without any evidence is each class's share
     "Set the last bias to the logits of the class shares (Lin et al. 2017, section 4.1), except where weights filled it"
     bias = model.head[-1].bias
-    if targs.ndim != 2 or targs.shape[1] != len(bias):
-        shape = tuple(targs.shape)
-        raise NetError(f"targets of shape {shape} for {len(bias)} outputs: give one column for each output")
-    share = targs.float().mean(0).clamp(.5/len(targs), .5)
+    share = _shares(model, targs, len(bias))
     fresh = [i for i in range(len(share)) if i not in model.filled_outputs]
     with torch.no_grad(): bias[fresh] = torch.logit(share)[fresh].to(bias)
     return model
@@ -112,6 +128,8 @@ def set_rng_state(
     state:dict, # of `rng_state`
 ) -> None: # generators are changed
     "Put every random generator back to an earlier state"
+    said, here = len(state['dls']), len(dls.loaders)
+    if said != here: raise NetError(f"the state is of {said} DataLoaders, these are {here}: give those it was taken of")
     def as_tuples(o): return (o[0], tuple(o[1]), o[2])
     # Python, NumPy and torch
     random.setstate(as_tuples(state['python']))
@@ -122,21 +140,6 @@ def set_rng_state(
     # DataLoaders
     for dl,o in zip(dls.loaders, state['dls']): dl.rng.setstate(as_tuples(o))
 
-# %% ../../nbs/learn/50_learner.ipynb #dls-classes
-def _dls_classes(dls:DataLoaders|TfmdDL) -> list[str]|None:
-    "Names of the classes that these DataLoaders, or one of them, ask about; None where they do not say"
-    vocab = getattr(dls, 'vocab', None)
-    names = [str(o) for o in vocab] if vocab is not None else []
-    return names if len(names) == getattr(dls, 'c', None) else None
-
-# %% ../../nbs/learn/50_learner.ipynb #training-samples
-def _training_samples(dls:DataLoaders) -> pd.DataFrame|None:
-    "The rows of the samples table that train; None where the data set has none"
-    ds = dls.train_ds
-    if hasattr(ds, 'store'): return ds.store.samples.iloc[ds.rows]
-    items = getattr(ds, 'items', None)
-    return items if isinstance(items, pd.DataFrame) and 'id' in items else None
-
 # %% ../../nbs/learn/50_learner.ipynb #note-training
 def note_training(
     model:RGBYNet, # the network, changed in place
@@ -144,10 +147,10 @@ def note_training(
 ) -> RGBYNet: # the same network, whose `about` names its classes and all samples that it was trained on
     "Note what a network answers and what it learns from; DataLoaders that do not know their samples' ids leave no note"
     # Classes
-    names = _dls_classes(dls)
+    names = classes_of(dls)
     if names: model.about.setdefault('classes', names)
     # Samples
-    samples = _training_samples(dls)
+    samples = samples_of(dls.train)
     if samples is not None:
         groups = samples.group.dropna().unique() if 'group' in samples else []
         seen = dict(ids=samples.id, groups=groups)
@@ -163,7 +166,7 @@ def _check_dl(model:RGBYNet, dl:TfmdDL) -> None:
         cure = "pack a store of the network's channels in its order, or build a network for the store's"
         raise NetError(f"the network reads {', '.join(model.channels)}, the store has {', '.join(has)}: {cure}")
     # Classes
-    theirs, ours = model.about.get('classes'), _dls_classes(dl)
+    theirs, ours = model.about.get('classes'), classes_of(dl)
     if theirs and ours and theirs != ours:
         differ = [i for i,(a,b) in enumerate(zip(theirs, ours)) if a != b]
         at = differ[0] if differ else min(len(theirs), len(ours))
@@ -232,7 +235,7 @@ def _model_for(dls:DataLoaders, arch:str, channels:list[str]|None, prior:bool, *
     "A network for the channels and classes of the DataLoaders; from a store, it may start at the classes' shares"
     store = getattr(dls.train_ds, 'store', None)
     channels = channels or channels_of(dls.train) or RGBY
-    facts = dict(n_out=dls.c, channels=channels, classes=_dls_classes(dls))
+    facts = dict(n_out=dls.c, channels=channels, classes=classes_of(dls))
     model = rgby_model(arch, **facts | kwargs)
     return start_at_prior(model, dls.train_ds.targs) if store and prior else model
 
@@ -258,6 +261,9 @@ def rgby_learner(
         arch = _model_for(dls, arch, channels, prior, **model_kwargs)
     elif model_kwargs:
         raise TypeError(f"{', '.join(model_kwargs)} would build a network, but one was given: choose one of the two")
+    if channels is not None and channel_names(channels) != list(arch.channels):
+        own, said = ', '.join(arch.channels), ', '.join(channels)
+        raise NetError(f"the network reads {own}, and channels= says {said}: leave channels= out")
     _check_dls(arch, dls)
     note_training(arch, dls)
     # Where it writes, and what watches it

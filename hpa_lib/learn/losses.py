@@ -270,7 +270,7 @@ class SumLoss(MultiLabelLoss):
     "A weighted sum of losses"
     def __init__(self,
         terms:dict[str, MultiLabelLoss], # the losses by name
-        weights:Sequence[float], # one per term, above 0
+        weights:Sequence[float], # one per term, above 0: a dict or a Series by name, a list by place
         thresh:float=.5, # `decodes` calls a class present above it
     ):
         super().__init__(thresh)
@@ -281,6 +281,10 @@ class SumLoss(MultiLabelLoss):
         if other:
             names = ', '.join(other)
             raise LearnError(f"{names}: a sum is made of losses of this library, which know `elementwise`")
+        if hasattr(weights, 'keys'):
+            odd = sorted(set(weights.keys()) ^ set(terms))
+            if odd: raise LearnError(f"weights and terms differ in {', '.join(odd)}: give each term one weight")
+            weights = [weights[o] for o in terms]
         wrong = [o for o in weights if not (isinstance(o, (int, float)) and 0 < o < inf)]
         if wrong: raise LearnError(f"weight {wrong[0]!r}: weights are numbers above 0")
         self.names = list(terms)

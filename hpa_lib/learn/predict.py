@@ -6,7 +6,7 @@
 __all__ = ['batch_probs', 'predict_rows']
 
 # %% ../../nbs/learn/54_predict.ipynb #c-e569264a
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -15,40 +15,19 @@ from fastprogress import progress_bar
 from torch import Tensor
 
 from ..core import LearnError, few
-from ..data.labels import Vocab
+from ..data.labels import Vocab, get_vocab
 from ..data.store import Store
 from .loaders import numbered_rows
+from .tensors import TensorRGBY
 from .views import View, get_views, seen
 from ..nets.models import RGBYNet, channel_order
 
-# %% ../../nbs/learn/54_predict.ipynb #batch-probs
-def batch_probs(
-    model:RGBYNet, # in evaluation mode, on its device
-    x:np.ndarray, # n x C x S x S, uint8
-    mean:np.ndarray, # C, of values from 0 to 1; those the network was trained with
-    std:np.ndarray, # C
-    views:Sequence[View], # of `get_views`
-    crop:int|None=None, # side the network sees, pixels; None: S
-) -> Tensor: # n x views x classes, in [0, 1], on the CPU
-    "Probabilities of all views of one batch, decoded once"
-    device = next(model.parameters()).device
-    # Normalisation
-    def channelwise(o): return torch.as_tensor(o, dtype=torch.float32, device=device)[:, None, None]
-    m, s = channelwise(mean), channelwise(std)
-    def norm(o): return (o - m).div_(s)
-    # Views, each at its position
-    out = [None]*len(views)
-    with torch.inference_mode():
-        floats = torch.from_numpy(x).to(device).float().div_(255)
-        for i,view in seen(floats, views, crop, norm): out[i] = model(view).float().sigmoid()
-        return torch.stack(out, 1).cpu()
-
-# %% ../../nbs/learn/54_predict.ipynb #predict-names
-def _by_channel(values:Sequence[float]|pd.Series|None, own:np.ndarray, channels:Sequence[str], what:str) -> np.ndarray:
-    "A statistic of each channel in the network's order: a Series by name, an array by place; None: the store's"
-    if values is None: return own
+# %% ../../nbs/learn/54_predict.ipynb #by-channel
+def _by_channel(values:Sequence[float]|pd.Series|Mapping, channels:Sequence[str], what:str) -> np.ndarray:
+    "A statistic of each channel in the network's order: a Series or a dict by name, an array by place"
+    if isinstance(values, Mapping): values = pd.Series(values)
     if isinstance(values, pd.Series) and not isinstance(values.index, pd.RangeIndex):
-        odd = sorted(set(values.index) ^ set(channels))
+        odd = [o for o in values.index if o not in channels] + [o for o in channels if o not in values.index]
         if odd or len(values) != len(channels):
             cure = "give each channel one"
             raise LearnError(f"{what} names {few(values.index)}, the network reads {few(channels)}: {cure}")
@@ -58,6 +37,40 @@ def _by_channel(values:Sequence[float]|pd.Series|None, own:np.ndarray, channels:
         raise LearnError(f"{what}={values}: give one number for each of the channels {few(channels)}, in this order")
     return values
 
+def _named_batch(x:np.ndarray|Tensor, model:RGBYNet) -> TensorRGBY:
+    "A batch of bytes with the channels in the network's order; raises `LearnError` for what is no batch of bytes"
+    names = getattr(x, '__dict__', {}).get('channels')
+    order = None if names is None else channel_order(names, model.channels)
+    x = torch.as_tensor(x).as_subclass(Tensor)
+    if x.ndim != 4 or x.dtype != torch.uint8 or x.shape[1] != len(model.channels):
+        want = f"n x {len(model.channels)} x S x S of uint8 ({', '.join(model.channels)})"
+        raise LearnError(f"a batch of {x.dtype}, {tuple(x.shape)}: give {want}, as store.batch does")
+    return TensorRGBY(x if order is None else x[:, order], channels=tuple(model.channels))
+
+# %% ../../nbs/learn/54_predict.ipynb #batch-probs
+def batch_probs(
+    model:RGBYNet, # in evaluation mode, on its device
+    x:np.ndarray|Tensor, # n x C x S x S, uint8; a `TensorRGBY` by its names, an array in the network's order
+    mean:np.ndarray|pd.Series, # C, of values from 0 to 1, of the training; by channel, or in the network's order
+    std:np.ndarray|pd.Series, # the same
+    views:Sequence[View], # of `get_views`
+    crop:int|None=None, # side the network sees, pixels; None: S
+) -> Tensor: # n x views x classes, in [0, 1], on the CPU
+    "Probabilities of all views of one batch, decoded once"
+    device = next(model.parameters()).device
+    # Normalisation
+    def channelwise(o): return torch.as_tensor(o, dtype=torch.float32, device=device)[:, None, None]
+    m, s = (channelwise(_by_channel(o, model.channels, k)) for k,o in dict(mean=mean, std=std).items())
+    def norm(o): return (o - m).div_(s)
+    # Views, each at its position
+    out = [None]*len(views)
+    x = _named_batch(x, model)
+    with torch.inference_mode():
+        floats = x.to(device).float().div_(255)
+        for i,view in seen(floats, views, crop, norm): out[i] = model(view).float().sigmoid()
+        return torch.stack(out, 1).cpu()
+
+# %% ../../nbs/learn/54_predict.ipynb #predict-names
 def _class_order(model:RGBYNet, names:list[str]) -> list[int]|None:
     "The output of each class, by name where the network knows its classes; None: they are in place"
     theirs = model.about.get('classes')
@@ -74,7 +87,7 @@ def predict_rows(
     model:RGBYNet, # a trained network
     store:Store, # packed pictures with the network's channels, matched by name
     rows:Sequence[int]|Sequence[bool]|None=None, # numbers or a mask, see `numbered_rows`; None: all readable ones
-    vocab:Vocab|None=None, # classes, matched by name to those the network knows, else by place; None: the store's
+    vocab:Vocab|Iterable[str]|None=None, # classes, by name where the network knows its own; None: the store's
     views:str='dihedral8', # which views, see `hpa_lib.learn.views.get_views`
     fold:int=0, # goes into the column of that name
     mean:np.ndarray|pd.Series|None=None, # of the training, by channel or in the network's order; None: the store's
@@ -90,9 +103,9 @@ def predict_rows(
     # Channels and classes by name
     order = channel_order(store.channels, model.channels, where='the store')
     planes = slice(None) if order is None else order
-    mean = _by_channel(mean, store.mean[planes], model.channels, 'mean')
-    std = _by_channel(std, store.std[planes], model.channels, 'std')
-    names = (store.vocab if vocab is None else vocab).names
+    mean = _by_channel(store.mean[planes] if mean is None else mean, model.channels, 'mean')
+    std = _by_channel(store.std[planes] if std is None else std, model.channels, 'std')
+    names = (store.vocab if vocab is None else get_vocab(vocab)).names
     outputs = _class_order(model, names)
     # Batches
     out = []

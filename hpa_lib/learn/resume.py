@@ -12,19 +12,41 @@ from pathlib import Path
 
 import torch
 from fastai.callback.core import CancelFitException
+from fastai.data.core import DataLoaders
 from fastai.learner import Learner
 from fastai.optimizer import OptimWrapper
 from fastai.torch_core import to_device
 from fastcore.basics import patch
 from fastcore.foundation import L
 
-from ..core import HPAError, read_json, write_json, write_text, writing
+from ..core import HPAError, digest, read_json, write_json, write_text, writing
 from .callbacks import TrainingCallback, clear_partial, epoch_name, restart_best
 from .learner import rng_state, set_rng_state
+from .loaders import channels_of, classes_of, samples_of
 
 # %% ../../nbs/learn/53_resume.ipynb #resumeerror
 class ResumeError(HPAError):
     "A checkpoint or a steering file that does not fit the training"
+
+# %% ../../nbs/learn/53_resume.ipynb #data-facts
+def _data_facts(dls:DataLoaders) -> dict[str, str]:
+    "What the DataLoaders give, by name: a digest each of channels, classes, samples in order, and their labels"
+    facts = {}
+    for side,dl in zip(('training', 'validation'), dls.loaders):
+        rows = samples_of(dl)
+        found = dict(channels=channels_of(dl), classes=classes_of(dl))
+        if rows is not None: found['samples'] = rows.id.astype(str).tolist()
+        if rows is not None and 'labels' in rows: found['labels'] = rows.labels.astype(str).tolist()
+        facts |= {f'{k} in {side}': digest(o) for k,o in found.items()}
+    return facts
+
+def _check_data(state:dict, dls:DataLoaders) -> None:
+    "Raise `ResumeError` for a training on other data"
+    theirs, ours = state.get('data', {}), _data_facts(dls)
+    other = [k for k in ours if theirs.get(k) != ours[k]]
+    if not other: return
+    cure = "go on with the data it began with, or delete the checkpoint to begin anew"
+    raise ResumeError(f"the checkpoint was written with other {other[0]}, or with them in another order: {cure}")
 
 # %% ../../nbs/learn/53_resume.ipynb #training-state
 def training_state(
@@ -50,6 +72,7 @@ def training_state(
         model=learn.model.state_dict(),
         opt=opt,
         rng=rng_state(learn.dls),
+        data=_data_facts(learn.dls),
         memories=memories,
         recorder=measured,
         train_iter=learn.train_iter,
@@ -63,9 +86,13 @@ def set_training_state(
     state:dict, # of `training_state`
 ) -> None: # the next epoch is the one after the state's
     "Put a Learner where an interrupted training was"
-    # Weights and optimiser
+    # The same data, weights and optimiser
+    _check_data(state, learn.dls)
     device = next(learn.model.parameters()).device
-    learn.model.load_state_dict(state['model'])
+    try: learn.model.load_state_dict(state['model'])
+    except RuntimeError as e:
+        cure = "build the one it was written with, or delete the checkpoint to begin anew"
+        raise ResumeError(f"the checkpoint is of another network ({str(e)[:200]}): {cure}") from e
     learn.opt.load_state_dict(to_device(state['opt'], device))
     if not isinstance(learn.opt, OptimWrapper): learn.opt.hypers = L(learn.opt.hypers)
     # What the callbacks remember

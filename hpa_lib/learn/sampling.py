@@ -11,8 +11,9 @@ from collections.abc import Iterable
 import numpy as np
 import pandas as pd
 
-from ..core import LearnError, one_of
+from ..core import LearnError, few, one_of
 from ..data.labels import HPA28, Vocab, get_vocab
+from ..data.samples import as_text
 
 # %% ../../nbs/learn/28_sampling.ipynb #rules-2
 SAMPLING_RULES = ('none', 'max_log', 'max_share', 'mean_share', 'balance')
@@ -52,6 +53,11 @@ def sampling_weights(
         first = unknown.iloc[0]
         raise LearnError(f"{len(unknown)} samples have unknown labels, {first!r} for one: give the rows that train")
     if not len(samples): raise LearnError("no samples: give the rows that train")
+
+    # Each by its name
+    ids = as_text(samples.id)
+    bad = ids[ids.isna() | ids.duplicated()]
+    if len(bad): raise LearnError(f"id {few(bad)} is missing or occurs more than once: give each sample one row")
 
     # Which sample carries which class; no label is a class of its own
     hot = get_vocab(vocab).multi_hot(samples.labels).astype(bool)

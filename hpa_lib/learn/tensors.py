@@ -22,10 +22,12 @@ from torch import Tensor
 from ..core import LearnError
 from ..data.images import read_sample, show_sample
 from ..data.samples import RGBY
+from ..nets.stems import channel_names
 
 # %% ../../nbs/learn/21_tensors.ipynb #check-names
 def _check_names(x:np.ndarray|Tensor, channels:Sequence[str]) -> None:
     "Raise `LearnError` where a picture has another number of channels than names, or has other names already"
+    channels = channel_names(channels)
     n, own = x.shape[-3] if x.ndim > 2 else None, getattr(x, '__dict__', {}).get('channels')
     if n != len(channels):
         names = f"{len(channels)} channels ({', '.join(channels)})"
@@ -34,15 +36,43 @@ def _check_names(x:np.ndarray|Tensor, channels:Sequence[str]) -> None:
         there, said = ', '.join(own), ', '.join(channels)
         raise LearnError(f"the channels of this picture are {there}, not {said}: take its names, or its .numpy()")
 
+# %% ../../nbs/learn/21_tensors.ipynb #named-part
+def _named_part(x:Tensor, i:object, own:tuple[str, ...]) -> tuple[str, ...]|None:
+    "Names of the channels in the part `x[i]` of a picture or a batch; None where its planes are of several"
+    at = i if isinstance(i, tuple) else (i,)
+    axis = x.ndim - 3
+    plain = all(isinstance(o, slice) or (o is not None and o is not ... and np.ndim(o) < 2) for o in at)
+    if plain and len(at) <= axis: return own
+
+    # Each pixel is marked with the number of its channel
+    marks = torch.arange(len(own), device=x.device).view(-1, 1, 1).expand(x.shape)[i]
+    if marks.ndim < 3 or not marks.numel(): return own
+    planes = marks.flatten(0, -4)[0] if marks.ndim > 3 else marks
+    here = planes[:, 0, 0]
+    return tuple(own[k] for k in here.tolist()) if (planes == here[:, None, None]).all() else None
+
 # %% ../../nbs/learn/21_tensors.ipynb #tensorrgby-2
 class TensorRGBY(TensorImage):
     "A `TensorImage` with named channels: `C x H x W` or `N x C x H x W`; bytes 0..255 or floats 0..1"
     channels = RGBY
+    def __new__(cls, x, **kwargs):
+        "Raises `LearnError` for a tensor that has other names already: it would lose them"
+        own, said = getattr(x, '__dict__', {}).get('channels'), kwargs.get('channels')
+        if own and said: _check_names(x, said)
+        return super().__new__(cls, x, **kwargs)
     def clone(self, *, memory_format=None):
         "A copy, with the names of its channels"
         res = super().clone(memory_format=memory_format)
         if 'channels' in self.__dict__: res.channels = self.channels
         return res
+    def __getitem__(self, i):
+        "A part, with the names of the channels that are in it"
+        part, own = super().__getitem__(i), self.__dict__.get('channels')
+        if not own or self.ndim < 3 or not isinstance(part, TensorRGBY): return part
+        names = _named_part(self, i, own)
+        if names is None: return part.as_subclass(Tensor)
+        part.channels = names
+        return part
     @classmethod
     def create(cls,
         o:pd.Series|Mapping|Sequence|np.ndarray|Tensor, # row of a samples table, its references, or an array C x H x W
@@ -68,20 +98,22 @@ def to_bytes(
 # %% ../../nbs/learn/21_tensors.ipynb #show-rgby
 def show_rgby(
     x:Tensor, # C x H x W, see `to_bytes`
-    channels:Sequence[str]=RGBY, # channels of `x`, in order
+    channels:Sequence[str]|None=None, # channels of `x`, in order; None: its own names, RGBY where it has none
     ctx:object=None, # an axis; with panels a sequence of 1 + C axes; None: a new figure
     title:str='', # above the composite
     panels:bool=False, # also one grey panel per channel
     gain:float=1., # brightness is multiplied by this
 ) -> object: # the axis, or with panels the list of axes
     "Draw a picture as composite or, with panels, as composite and channels"
+    if channels is None: channels = getattr(x, 'channels', RGBY)
+    else: _check_names(x, channels)
     axs = ctx if ctx is None or panels else [ctx]
     axs = show_sample(to_bytes(x), channels, title or '', panels, gain, axs)
     return axs if panels else axs[0]
 
 # %% ../../nbs/learn/21_tensors.ipynb #show-2
-@delegates(show_rgby)
-def _show(self:TensorRGBY, ctx=None, **kwargs): return show_rgby(self, self.channels, ctx=ctx, **kwargs)
+@delegates(show_rgby, but=['channels'])
+def _show(self:TensorRGBY, ctx=None, **kwargs): return show_rgby(self, ctx=ctx, **kwargs)
 
 TensorRGBY.show = _show
 

@@ -65,7 +65,7 @@ def corner_crop(
 
 # %% ../../nbs/learn/52_views.ipynb #drawn
 def drawn(
-    x:Tensor, # n x C x S x S, values 0 to 1
+    x:Tensor, # n x C x S x S, values 0 to 1; with names of channels, colours are found by them
     crop:int|None, # side the network sees, pixels
     name:str, # of `hpa_lib.learn.augment.augmentation`
     seed:int, # of the draw
@@ -73,7 +73,7 @@ def drawn(
     "A random draw of a named augmentation, the same for all pictures"
     tfms = sorted(augmentation(name, crop and _crop_side(x, crop)), key=lambda o: o.order)
     def one(pic):
-        pic = TensorImage(pic)
+        if not isinstance(pic, TensorImage): pic = TensorImage(pic)
         for t in tfms: pic = t(pic, split_idx=0)
         return pic.as_subclass(Tensor)
     # Every picture alone, and with the same seed

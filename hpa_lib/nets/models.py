@@ -16,11 +16,12 @@ import timm
 import torch
 from torch import Tensor, nn
 
-from ..core import NetError, few, one_of
+from ..core import NetError, one_of
 from .heads import heads
-from .stems import first_convs, pool_stem, stems, widen_stem
+from .stems import channel_names, first_convs, pool_stem, stems, widen_stem
 from hpa_lib.nets.weights import (
-    WeightReport, imagenet_state, join_trained, match_classes, match_state, read_about, read_state, sha256, write_state,
+    WeightReport, imagenet_state, join_trained, match_classes, match_state, output_names, read_about, read_state,
+    sha256, write_state,
 )
 
 # %% ../../nbs/nets/40_models.ipynb #precision
@@ -167,18 +168,6 @@ def _widener(model:'RGBYNet', source:_Source) -> Callable[[Tensor], Tensor]|None
         raise NetError(f"{source.where}: {misfit}: build one for the channels of the file")
     return lambda w: widen_stem(w, model.channels, model.config['stem'], model.config['rescale'])
 
-# %% ../../nbs/nets/40_models.ipynb #check-classes
-def _check_classes(classes:Iterable[str], n_out:int) -> list[str]:
-    "Names of a network's outputs as a list; raises `NetError` where they cannot be its"
-    names = [str(o) for o in classes]
-    twice = [o for i,o in enumerate(names) if o in names[:i]]
-    if isinstance(classes, str) or twice:
-        raise NetError(f"classes={classes!r}: give a list of names, each once")
-    if len(names) != n_out:
-        given = f"{len(names)} classes ({few(names, 3)}) for a network of {n_out} outputs"
-        raise NetError(f"{given}: give one name for each output, in order")
-    return names
-
 # %% ../../nbs/nets/40_models.ipynb #last-layer
 def _last_layer(model:'RGBYNet') -> tuple[str, str]:
     "Names of weight and bias of the layer with a row for each class"
@@ -203,6 +192,16 @@ def _by_class(model:'RGBYNet', source:_Source, ours:list[str]) -> tuple[dict, di
         unused=tuple(o for o in theirs if o not in ours),
     )
 
+# %% ../../nbs/nets/40_models.ipynb #check-stem
+def _check_stem(source:_Source, filled:Mapping[str, Tensor], report:WeightReport, firsts:list[str]) -> None:
+    "Raise `NetError` for a stem that reads another number of channels than its weights are said to"
+    if source.channels is None: return
+    said = list(source.channels)
+    odd = [k for k in firsts if k in filled and k not in report.widened and filled[k].shape[1] != len(said)]
+    if not odd: return
+    there = f"{odd[0]} reads {filled[odd[0]].shape[1]} channels, and {len(said)} are named ({', '.join(said)})"
+    raise NetError(f"{source.where}: {there}: name those that it was trained with, in order")
+
 # %% ../../nbs/nets/40_models.ipynb #fill
 def _fill(
     model:'RGBYNet', # changed in place
@@ -223,6 +222,7 @@ def _fill(
     filled, report = match_state(state, want, firsts, _widener(model, source), prefix)
     report = replace(report, **by_class)
     _check_filled(report, want, firsts, source.where, strict, least)
+    _check_stem(source, filled, report, firsts)
     model.load_state_dict(filled, strict=False)
     # Which outputs came from weights
     model.filled = report
@@ -238,11 +238,20 @@ def _file_channels(path:str|Path, said:Iterable[str]|None, recipe:Mapping) -> li
     "Names of the channels that weights read, None where nobody says; raises `NetError` for names that a file denies"
     known = recipe.get('channels')
     if said is None: return known
-    if isinstance(said, str): raise NetError(f"channels={said!r}: give a list of names")
-    if known and list(known) != list(said):
+    said = channel_names(said)
+    if known and list(known) != said:
         given, own = ', '.join(said), ', '.join(known)
         raise NetError(f"{path} says that it reads {own}, and channels= says {given}: leave channels= out")
-    return list(said)
+    return said
+
+# %% ../../nbs/nets/40_models.ipynb #said-classes
+def _said_classes(model:RGBYNet, classes:Iterable[str]) -> list[str]:
+    "What somebody calls the outputs of a network; raises `NetError` where it knows them by other names"
+    said, known = output_names(classes, model.head[-1].out_features), model.about.get('classes')
+    if known and list(known) != said:
+        names = f"the outputs of this network are {', '.join(known)}, and classes= says {', '.join(said)}"
+        raise NetError(f"{names}: leave classes= out, or build a network for these")
+    return said
 
 # %% ../../nbs/nets/40_models.ipynb #load-weights
 def load_weights(
@@ -260,7 +269,7 @@ def load_weights(
     state, recipe = read_state(path)
     about = read_about(path)
     theirs, ours = about.get('classes'), model.about.get('classes')
-    if classes is not None: ours = _check_classes(classes, model.head[-1].out_features)
+    if classes is not None: ours = _said_classes(model, classes)
     same_kind = not (theirs and ours) or recipe.get('head') == model.config.get('head')
     # Fill
     source = _Source(state, str(path), _file_channels(path, channels, recipe), theirs)
@@ -284,8 +293,7 @@ def _check_choices(arch:str, channels:Iterable[str], stem:str, head:str, weights
         raise NetError(f"weights={weights!r} is not known: {cure}")
     one_of(head, heads, 'head', NetError)
     one_of(stem, stems, 'stem rule', NetError)
-    if isinstance(channels, str) or not channels or len({*channels}) < len(channels):
-        raise NetError(f"channels={channels!r}: give a list of names, each once")
+    channel_names(channels)
     if not timm.is_model(arch):
         near = ', '.join(timm.list_models(f'*{arch[:6]}*')[:5]) or 'none'
         raise NetError(f"timm knows no {arch!r}; near: {near}")
@@ -310,7 +318,7 @@ def rgby_model(
     _check_choices(arch, channels, stem, head, weights)
     classes = classes if classes is None or isinstance(classes, str) else list(classes)
     if n_out is None: n_out = 28 if classes is None else len(classes)
-    names = _check_classes(classes, n_out) if classes is not None else []
+    names = output_names(classes, n_out) if classes is not None else []
     # The body
     body = timm.create_model(arch, in_chans=len(channels), num_classes=0, global_pool='')
     if large: pool_stem(body)
@@ -349,8 +357,12 @@ def save_model(
     path:str|Path, # file to write, `.safetensors`
     about:Mapping|None=None, # more that is known of the weights, beside `model.about`; what JSON can hold
 ) -> Path: # the file
-    "Write weights and recipe of a network and what is known of it, durably"
-    return write_state(path, model.state_dict(), model.config, model.about | dict(about or {}))
+    "Write weights and recipe of a network and what is known of it, durably; raises `NetError` for other classes"
+    more = dict(about or {})
+    if 'classes' in more: more['classes'] = _said_classes(model, more['classes'])
+    # What it was trained on by both accounts
+    if 'trained_on' in more: more['trained_on'] = join_trained(model.about.get('trained_on'), more['trained_on'])
+    return write_state(path, model.state_dict(), model.config, model.about | more)
 
 # %% ../../nbs/nets/40_models.ipynb #load-model
 def load_model(

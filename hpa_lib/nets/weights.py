@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['PREFIXES', 'read_state', 'sha256', 'write_state', 'read_about', 'join_trained', 'Seen', 'seen_ids', 'imagenet_state',
-           'WeightReport', 'find_prefix', 'match_state', 'match_classes']
+           'WeightReport', 'find_prefix', 'match_state', 'output_names', 'match_classes']
 
 # %% ../../nbs/nets/38_weights.ipynb #c-weights-imports
 import hashlib
@@ -23,6 +23,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from ..core import NetError, few, writing
+from ..data.probs import row_names
 from ..data.samples import as_text
 
 # %% ../../nbs/nets/38_weights.ipynb #safetensors
@@ -148,27 +149,41 @@ class Seen(NamedTuple):
     groups:list[str] # the groups among them that were trained on, each once
     known:bool # whether the weights say what they were trained on
 
+# %% ../../nbs/nets/38_weights.ipynb #groups-of
+def _groups_of(ids:Iterable, groups:Sequence|pd.Series) -> list:
+    "The group of each id, in their order; raises `NetError` for groups of other samples"
+    # By the rows of one table, by id, or by place
+    series, want = isinstance(groups, pd.Series), None
+    if series and isinstance(ids, pd.Series) and ids.index.isin(groups.index).all():
+        want, have = ids.index, groups.index
+    elif series and (isinstance(ids, pd.Series) or row_names(groups) is not None):
+        want, have = pd.Index(as_text(ids)), pd.Index(as_text(groups.index))
+    if want is not None and not want.equals(have):
+        if not have.is_unique or len(have) != len(want) or not want.isin(have).all():
+            raise NetError("ids and groups are Series of other rows: take both from one table")
+        groups = groups.set_axis(have).loc[want]
+
+    # One for each
+    groups, n = as_text(groups, 'group').to_list(), len(list(ids))
+    if len(groups) != n: raise NetError(f"{n} ids but {len(groups)} groups: give the group of each sample")
+    return groups
+
 # %% ../../nbs/nets/38_weights.ipynb #seen-ids
 def seen_ids(
     weights:object, # a file of weights, or a network with `about`
     ids:Iterable, # of samples
-    groups:Sequence|None=None, # the group of each, in their order; two Series are matched by index; None: only ids
+    groups:Sequence|None=None, # of each: a Series by id or by the rows of one table, a list by place; None: only ids
 ) -> Seen: # ids that were trained on, by themselves or by their group; those groups; whether anything is known
     "Which of these samples the weights were trained on"
     # What they were trained on
     about = read_about(weights) if isinstance(weights, (str, Path)) else weights.about
     trained = {k: set(v) for k,v in join_trained(about.get('trained_on')).items()}
     # The group of each
-    if isinstance(groups, pd.Series) and isinstance(ids, pd.Series) and not groups.index.equals(ids.index):
-        if not groups.index.is_unique or not ids.index.isin(groups.index).all() or len(groups) != len(ids):
-            raise NetError("ids and groups are Series of other rows: take both from one table")
-        groups = groups.loc[ids.index]
+    groups = None if groups is None else _groups_of(ids, groups)
     ids = as_text(ids).to_list()
     lost = [i for i,o in enumerate(ids) if pd.isna(o)]
     if lost: raise NetError(f"sample {lost[0]} has no id: give every sample its name")
-    groups = [None]*len(ids) if groups is None else as_text(groups, 'group').to_list()
-    if len(groups) != len(ids):
-        raise NetError(f"{len(ids)} ids but {len(groups)} groups: give the group of each sample")
+    groups = [None]*len(ids) if groups is None else groups
     # Those among them
     hits = [g in trained['groups'] for g in groups]
     found = [i for i,hit in zip(ids, hits) if hit or i in trained['ids']]
@@ -282,6 +297,21 @@ def match_state(
         added=on,
     )
 
+# %% ../../nbs/nets/38_weights.ipynb #output-names
+def output_names(
+    classes:Iterable[str], # names of a network's outputs, in order
+    n:int, # outputs
+) -> list[str]: # the same names
+    "Names of outputs as a list; raises `NetError` for codes, for a name that occurs twice and for another number"
+    names = [] if isinstance(classes, str) else list(classes)
+    wrong = isinstance(classes, str) or any(not isinstance(o, str) for o in names)
+    if wrong or len(set(names)) < len(names):
+        raise NetError(f"classes={classes!r}: give a list of names, each once")
+    if len(names) != n:
+        given = f"{len(names)} classes ({few(names, 3)}) for a network of {n} outputs"
+        raise NetError(f"{given}: give one name for each output, in order")
+    return names
+
 # %% ../../nbs/nets/38_weights.ipynb #match-classes
 def match_classes(
     rows:Tensor, # of the weights: theirs x F (the layer), or theirs (its bias)
@@ -293,5 +323,6 @@ def match_classes(
     if rows.shape[1:] != fresh.shape[1:]:
         sizes = f"a last layer over {tuple(rows.shape[1:])} features has no rows for one over {tuple(fresh.shape[1:])}"
         raise NetError(f"{sizes}: take the same head")
-    where = {name: i for i,name in enumerate(theirs)}
+    where = {name: i for i,name in enumerate(output_names(theirs, len(rows)))}
+    output_names(ours, len(fresh))
     return torch.stack([rows[where[o]].to(fresh) if o in where else fresh[i] for i,o in enumerate(ours)])

@@ -35,7 +35,7 @@ from ..learn.resume import ResumeError, from_best
 from ..nets.models import rgby_model
 from hpa_lib.run.folder import (
     START, Run, bundle_run, callback_names, decide_run, environment, fold_weights, match_table, now, predict_fold,
-    read_start, recipe_vocab, report_run, submit_run, train_fold, with_table,
+    read_start, recipe_vocab, report_run, seen_side, submit_run, train_fold, with_table,
 )
 from .recipes import Recipe, SourceSettings, load_recipe, save_recipe, whole_paths
 from .steps import Files, Step, plan, read_records, run_steps
@@ -334,7 +334,7 @@ def training_estimate(
     "What training a fold will take, about: timed on random pictures, without touching any random generator"
     d, t = recipe.data, recipe.train
     how = recipe.model.model_dump(exclude={'weights', 'seen', 'prior'})
-    side = d.crop or d.size
+    side = seen_side(recipe) or d.size
     device = torch.device('cuda' if torch.cuda.is_available() else 'cpu')
     with torch.random.fork_rng():
         model = use_precision(rgby_model(n_out=n_out, channels=d.channels, weights=None, **how).to(device))

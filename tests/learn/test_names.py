@@ -1,5 +1,6 @@
 "Rows, channels and classes are matched by name, or refused: every order of the channels, and every way to give rows."
 from itertools import permutations
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -15,7 +16,7 @@ from hpa_lib.data.samples import RGBY, read_samples
 from hpa_lib.data.store import pack
 from hpa_lib.decide.decision import Decision
 from hpa_lib.learn.learner import rgby_learner
-from hpa_lib.learn.loaders import RGBYBlock, StoreData, channels_of, numbered_rows, row_weights, store_dls
+from hpa_lib.learn.loaders import RGBYBlock, StoreData, channels_of, draw_weights, numbered_rows, row_weights, store_dls, store_rows
 from hpa_lib.learn.predict import predict_rows
 from hpa_lib.learn.tensors import TensorRGBY
 from hpa_lib.nets.models import load_weights, rgby_model, save_model
@@ -114,6 +115,27 @@ def test_a_bundle_reads_stores_of_any_order(stores, net, tmp_path, order):
     with pytest.raises(RunError, match='its store has'): save_bundle(tmp_path/'c', tmp_path/'w.safetensors', stores(ORDERS[7]), Vocab(NAMES), decision)
 
 
+ALL = slice(None)
+PARTS = dict(
+    one=0, some=slice(1, 3), backwards=[2, 0, 1], numbers=torch.tensor([1, 0]), flags=np.array([False, True, True, False]), new=(None, 0), last=(..., slice(0, 2)), first_last=(0, ..., slice(0, 2)),
+    second=(ALL, [1, 0]), second_one=(ALL, 1), every_other=(ALL, slice(None, None, 2)), rows=(..., slice(1, 2), ALL, ALL), pairs=(torch.tensor([1, 0]), torch.tensor([0, 1])), pixels=(..., 0), near=(ALL, ALL, slice(0, 2)),
+)
+
+
+@pytest.mark.parametrize('batch', [False, True])
+@pytest.mark.parametrize('how', PARTS)
+def test_a_part_names_the_channels_that_are_in_it(batch, how):
+    "every plane holds the number of its channel; a part without whole planes is a plain tensor"
+    order = RGBY[::-1]
+    planes = torch.arange(4.).view(4, 1, 1).expand(4, 3, 3)
+    x = TensorRGBY(torch.stack([planes]*4) if batch else planes.clone(), channels=order)
+    part = x[PARTS[how]]
+    assert torch.equal(part.as_subclass(torch.Tensor), x.as_subclass(torch.Tensor)[PARTS[how]]) and x.channels == order
+    if not isinstance(part, TensorRGBY) or part.ndim < 3: return
+    want = torch.tensor([float(order.index(c)) for c in part.channels]).view(-1, 1, 1)
+    assert (part.as_subclass(torch.Tensor) == want).all(), part.channels
+
+
 # --- classes ---
 
 @pytest.mark.parametrize('names', permutations(NAMES))
@@ -165,6 +187,24 @@ def test_what_is_no_row_is_refused(stores, net, what):
     with pytest.raises(HPAError): StoreData(store, rows)
     with pytest.raises(HPAError): dls_of(store).test_dl(rows)
     with pytest.raises(HPAError): predict_rows(net, store, rows, Vocab(NAMES), progress=False)
+
+
+@pytest.mark.parametrize('as_type', [int, float, str, object, 'category'])
+def test_folds_of_samples_that_are_called_by_numbers(as_type):
+    "10, 10.0 and '10' are one; folds of more samples than the store has, in any order"
+    samples = pd.DataFrame(dict(id=['13', '10', '12', '11'], labels=[['Cytosol']]*4, is_test=False))
+    folds = pd.DataFrame(dict(id=pd.Series([10, 11, 12, 13, 99]).astype(as_type), fold=[0, 1, 0, 1, 1]))
+    train, valid = store_rows(SimpleNamespace(ok=np.array([False, True, True, True]), samples=samples), folds, 0)
+    assert (train.tolist(), valid.tolist()) == ([3], [1, 2])
+
+
+@pytest.mark.parametrize('seed', range(5))
+def test_weights_by_id_are_weights_by_place(stores, seed):
+    store, rng = stores(), np.random.default_rng(seed)
+    rows, weights = rng.permutation(24)[:9], rng.random(9)
+    by_id = pd.Series(weights, store.samples.id.to_numpy()[rows]).sample(frac=1, random_state=seed)
+    assert draw_weights(by_id, StoreData(store, rows)) == draw_weights(by_id.to_dict(), StoreData(store, rows)) == weights.tolist()
+    with pytest.raises(LearnError, match='weights by id'): draw_weights(by_id, StoreData(store, np.setdiff1d(range(24), rows)[:9]))
 
 
 # --- samples that are seen once ---

@@ -16,6 +16,7 @@ from torch import nn
 
 import hpa_lib.run.folder
 import hpa_lib.learn.learner
+import hpa_lib.run.pipeline
 from hpa_lib.core import LearnError, RunError
 from hpa_lib.data.labels import HPA28
 from hpa_lib.data.probs import reduce_views
@@ -34,6 +35,7 @@ from hpa_lib.learn.schedules import Schedule
 from hpa_lib.learn.views import _windows, check_views, drawn, get_views, seeded_crop, seen, shown_side, whole
 from hpa_lib.nets.models import RGBYNet
 from hpa_lib.run.folder import fit_fold, recipe_callbacks, recipe_learner, seen_side
+from hpa_lib.run.pipeline import training_estimate
 from hpa_lib.run.recipes import load_recipe, recipe_names, save_recipe
 
 SIX = ['bestfitting', 'resnet50_rgb', 'densenet_pipeline', 'fastai_silver', 'z2g', 'default']
@@ -462,6 +464,16 @@ def test_every_recipe_looks_at_one_side(stores, tmp_path, name):
     assert {o.shape[-1] for o in (train, valid, asked)} == {crop or 16} and asked.shape[1] == len(get_views(r.views.names))
     if r.views.names == 'five_crops': torch.testing.assert_close(asked[:, 4], valid, atol=1e-5, rtol=1e-4)
     elif not r.views.names.startswith('draws'): torch.testing.assert_close(asked[:, 0], valid, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize('augment', ['default', *AT_CROP])
+def test_the_estimate_is_timed_at_the_side_that_is_trained(augment, monkeypatch):
+    "what does not crop is trained at the side of the store, whatever data.crop says"
+    shown = []
+    monkeypatch.setattr(hpa_lib.run.pipeline, 'rgby_model', Toy)
+    monkeypatch.setattr(hpa_lib.run.pipeline, '_time_step', lambda model, x: shown.append(x.shape[-1]) or 1.)
+    for size, crop in ((24, 16), (24, 24)): training_estimate(full('default', f'data.size={size}', f'data.crop={crop}', f'train.augment={augment}', 'views.names=none' if augment != 'densenet_pipeline' else 'views.names=five_crops'), 28, 100)
+    assert shown == [16 if augment in AT_CROP else 24, 24]
 
 
 @pytest.mark.parametrize('augment', augmentation_names())
