@@ -4,7 +4,6 @@ A registry is a module beside this one with `ROOMS`, `TAKES` (a function with a 
 """
 import importlib
 import inspect
-import warnings
 from dataclasses import dataclass
 
 import matplotlib.pyplot
