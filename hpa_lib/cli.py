@@ -829,8 +829,11 @@ def submit(
         codes = run.vocab if run else text_vocab(vocab)
         file = out or 'submission.csv'
         tables = _test_tables(probs, run, ids, vocab, reduce)
-        how = _decision_for(tables, decision, run, known, codes, shift, file)
-        _submit_tables(tables, how, sample, twins, run, codes, file)
+        how = _named_decision(decision, run)
+        tied = _tied(how, twins, run)
+        if shift: how = _shifted(how, tables, tied, decision, file)
+        if known: how = how.model_copy(update=dict(known=how.known | _known_here(known, tables, codes)))
+        _submit_tables(tables, how, sample, tied, codes, file)
     if compare: print(compare_submissions(compare, file, codes).query('changed > 0').to_string())
 
 # %% ../nbs/90_cli.ipynb #c-submit
@@ -856,20 +859,34 @@ def _test_tables(probs, run, ids, vocab, reduce):
     if run and run.members and len(probs) == 1: return run.probs('test')
     return _tables(probs, ids, vocab if ids else None, reduce, 'test')
 
-def _decision_for(tables, file, run, known, codes, shift, out):
-    "The decision that was named, or that of the run; moved to the class ratios of these rows, with labels known since"
-    from hpa_lib.decide.decision import load_decision, shift_decision
+def _named_decision(file, run):
+    "The decision that was named, or that of the run"
+    from hpa_lib.decide.decision import load_decision
     if not file and not run:
         cure = "give the JSON that says how probabilities become labels; `hpa decide` writes one"
         raise ValueError(f"--decision: {cure}")
-    decision = load_decision(file or run.path/'decision.json')
-    if shift:
-        try: decision, ratios = shift_decision(decision, tables)
-        except DecisionError as e: raise ValueError(f"--decision {file}: {e}") from None
-        print(ratios.round(3).to_string())
-        print(f"{decision.save(Path(out).with_suffix('.decision.json'))}: the decision moved to these ratios")
-    if known: decision = decision.model_copy(update=dict(known=decision.known | _known_here(known, tables, codes)))
-    return decision
+    return load_decision(file or run.path/'decision.json')
+
+def _tied(decision, twins, run):
+    "Who is whose twin, for a decision that averages them: a samples table that was named, or that of the run"
+    from hpa_lib.data.samples import load_samples
+    if not decision.average_twins:
+        cure = "leave it out, or fit one with `hpa decide --average-twins`"
+        if twins: raise ValueError(f"--twins {twins}: this decision averages no twins; {cure}")
+        return None
+    if twins: return load_samples(twins)
+    if run: return run.samples
+    cure = "give the samples table with id and twin (`hpa duplicates --tied` writes one)"
+    raise ValueError(f"--twins: this decision averages pictures that were issued twice; {cure}")
+
+def _shifted(decision, tables, tied, file, out):
+    "A decision moved to the class ratios of these rows, kept beside the submission"
+    from hpa_lib.decide.decision import shift_decision
+    try: moved, ratios = shift_decision(decision, tables, twins=tied)
+    except DecisionError as e: raise ValueError(f"--decision {file}: {e}") from None
+    print(ratios.round(3).to_string())
+    print(f"{moved.save(Path(out).with_suffix('.decision.json'))}: the decision moved to these ratios")
+    return moved
 
 def _known_here(path, tables, codes):
     "Known labels, and a word on how many of their samples are among those to decide; `ValueError` where none is"
@@ -891,11 +908,9 @@ def _say_codes(decision, codes):
     if own and set(codes.names) != set(decision.thresholds):
         print(f"codes are those of {codes!r}, and the classes those of {own[0]}: --vocab {own[0]} writes its codes")
 
-def _submit_tables(tables, decision, sample, twins, run, codes, out):
+def _submit_tables(tables, decision, sample, tied, codes, out):
     "Write the labels of a decision"
-    from hpa_lib.data.samples import load_samples
     from hpa_lib.decide.submit import check_submission, write_submission
-    tied = load_samples(twins) if twins else run.samples if run and decision.average_twins else None
     _say_codes(decision, codes)
     labels = decision.decide(tables, tied)
     write_submission(out, labels.index, labels, codes, sample)

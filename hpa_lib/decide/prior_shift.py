@@ -16,7 +16,7 @@ from ..core import DecisionError
 from ..data.probs import by_class, check_probs, column_names, match, same_things
 from .calibrate import like_table
 from .threshold_rules import ratio_thresholds
-from .thresholds import check_pair, check_thresholds, class_names
+from .thresholds import check_pair, check_thresholds, class_names, classes_of, like_classes
 
 # %% ../../nbs/decide/63_prior_shift.ipynb #c-adebed06
 def _ratios(ratios, probs, what:str, inside:bool=True) -> np.ndarray:
@@ -109,7 +109,7 @@ def _three(probs, known_probs, known_targs, thresh) -> tuple[np.ndarray,np.ndarr
         raise DecisionError(f"{what}: give the same")
     # Cut to yes and no
     if thresh is None: return p, known, y
-    t = check_thresholds(thresh, class_names(probs))
+    t = check_thresholds(thresh, classes_of(probs))
     return (p > t).astype(float), (known > t).astype(float), y
 
 # %% ../../nbs/decide/63_prior_shift.ipynb #matrix-ratios
@@ -198,8 +198,9 @@ def _redraw(p:np.ndarray, known:np.ndarray, y:np.ndarray, rng:np.random.Generato
 def match_ratios(
     probs:np.ndarray|pd.DataFrame, # N x C, in [0, 1]
     ratios:np.ndarray|pd.Series, # C, wanted share of positives: a Series by class name, or in the order of `probs`
-) -> np.ndarray: # C, thresholds for `apply_thresholds`, in the class order of `probs`
+) -> np.ndarray|pd.Series: # C, thresholds for `apply_thresholds`, of a table by class name, else in its order
     "Thresholds with which as many samples are positive as the ratios say"
     probs, = match(probs=probs)
     p = check_probs(probs)
-    return ratio_thresholds(p, np.zeros(p.shape, bool), _ratios(ratios, probs, 'ratio', inside=False))
+    t = ratio_thresholds(p, np.zeros(p.shape, bool), _ratios(ratios, probs, 'ratio', inside=False))
+    return like_classes(t, probs)

@@ -9,9 +9,9 @@ __all__ = ['START', 'environment', 'now', 'Run', 'recipe_vocab', 'seen_side', 'w
 
 # %% ../../nbs/run/84_folder.ipynb #c-4547026b
 import platform
-import resource
 import shutil
 import subprocess
+import sys
 import time
 from collections.abc import Iterable
 from contextlib import ExitStack
@@ -31,7 +31,7 @@ import hpa_lib
 from ..core import RunError, digest, few, file_digest, read_json, write_json, writing
 from ..data.folds import grouped_folds
 from ..data.labels import Vocab
-from ..data.probs import class_table, name_tables, reduce_views, write_probs
+from ..data.probs import EXACT, class_table, name_tables, reduce_views, write_probs
 from ..data.reading import common_reading
 from ..data.samples import load_samples
 from ..data.scores import mean_ap
@@ -123,7 +123,7 @@ class Run:
     @property
     def vocab(self) -> Vocab: return recipe_vocab(self.recipe, Vocab(**self.manifest['vocab']))
 
-    def history(self, k) -> pd.DataFrame: return pd.read_csv(self.fold(k)/'history.csv')
+    def history(self, k) -> pd.DataFrame: return pd.read_csv(self.fold(k)/'history.csv', **EXACT)
 
 # %% ../../nbs/run/84_folder.ipynb #recipe-vocab
 def recipe_vocab(
@@ -360,6 +360,13 @@ def fold_weights(
     def number(file): return int(file.stem.removeprefix('model_'))
     return [Path(path)/'model.safetensors', *sorted(Path(path).glob('model_*.safetensors'), key=number)]
 
+# %% ../../nbs/run/84_folder.ipynb #peak-memory
+def _peak_memory() -> int|None: # megabytes of this process at most; None where the system does not tell (Windows)
+    try: import resource
+    except ImportError: return None
+    unit = 1024**2 if sys.platform == 'darwin' else 1024                    # of bytes, or of kilobytes
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss//unit
+
 # %% ../../nbs/run/84_folder.ipynb #train-fold
 def train_fold(
     run:Run, # an open run folder
@@ -381,7 +388,7 @@ def train_fold(
         precision=str(learn.model.precision),
         epochs=len(learn.history.rows),
         train_seconds=time.time() - begun,
-        peak_memory_mb=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss//1024,
+        peak_memory_mb=_peak_memory(),
     )
     if seen.ids: facts['seen'] = len(seen.ids)
     if not seen.known: facts['start_unknown'] = True

@@ -26,6 +26,7 @@ from ..data.duplicates import add_twins, find_twins, get_rule, hash_pictures, in
 from ..data.folds import check_folds, fold_numbers, grouped_folds, leak_report, read_folds, save_folds
 from ..data.images import split_ref
 from ..data.labels import Vocab
+from ..data.probs import EXACT
 from ..data.reading import Reading, common_reading
 from ..data.samples import load_samples, sample_channels, save_samples, tidy_samples
 from ..data.sources import Source, describe_sources, read_sources, settle, source_kind
@@ -380,7 +381,7 @@ def start_again(self:_Work, fold:Path, scale:float):
         raise RunError(f"{fold}: no best epoch was kept (train.keep = 0), so there is nothing to go back to")
 
     # The best value so far
-    history = pd.read_csv(fold/'history.csv')[t.monitor]
+    history = pd.read_csv(fold/'history.csv', **EXACT)[t.monitor]
     smaller = any(o in t.monitor for o in ('loss', 'focal'))
     best = history.min() if smaller else history.max()
     if old: best = (min if smaller else max)(best, old['value'])
