@@ -594,12 +594,13 @@ def _run_of(path):
 def _table(path, ids, names, reduce, which):
     "One table of probabilities, with the fold of each sample where it is known; a run's own is reduced by its recipe"
     from hpa_lib.data.probs import read_table
+    from hpa_lib.data.reading import text_vocab
     path = Path(path)
     if run := _run_of(path): return _table_of(run, which)
     own = _run_of(path.parent) if path.suffix == '.parquet' else None
     if own and reduce is None: how = dict(reduce=own.recipe.views.reduce, folds=own.recipe.views.folds)
     else: how = dict(reduce=reduce)
-    return read_table(path, ids, names, **how).folded
+    return read_table(path, ids, text_vocab(names) if names else None, **how).folded
 
 def _table_of(run, which):
     "The probabilities of a run that blends no others"
@@ -651,7 +652,9 @@ def decide(
         known=known,
     )
     said = {k: v for k, v in said.items() if v is not None}
-    if len(probs) == 1 and _run_of(probs[0]) and not (labels or out or rank): return _decide_run(probs[0], said, blend)
+    if len(probs) == 1 and _run_of(probs[0]) and not (labels or out or rank):
+        _of_tables(probs[0], 'oof', ids=ids, folds=folds, reduce=reduce, **reading_options(**kwargs))
+        return _decide_run(probs[0], said, blend)
     # Tables, labels, folds
     tables = _tables(probs, ids, kwargs['vocab'] if ids else None, reduce)
     samples, vocab = _truth(probs, labels, kwargs)
@@ -664,6 +667,12 @@ def decide(
     spread = f"95 % interval {s['low']:.3f} to {s['high']:.3f}"
     print(f"{decision.save(out or 'decision.json')}: {score}; {spread}; {decision.fitted_on}")
     if rank: print(_ranking(tables, samples, vocab))
+
+def _of_tables(run, which, **said):
+    "Raises `ValueError` for an option of tables where the step of a run is done, which would not look at it"
+    unused = [_option(k) for k, v in said.items() if v]
+    cure = f"leave it out, or give the table, {run}/{which}.parquet, and --out"
+    if unused: raise ValueError(f"{unused[0]}: {run} is a run, which knows this itself: {cure}")
 
 def _steps(fallbacks):
     "`.4,argmax` -> [.4, 'argmax']; `none` -> []"
@@ -680,7 +689,10 @@ def _fit_said(tables, samples, vocab, said, blend):
     if how['rule'] == 'default': how['rule'] = DEFAULT_RULE
     if len(tables) > 1: how['blend'] = blend or 'simplex'
     decision, score = fit_decision(tables, samples, **how)
-    if 'known' in said: decision = decision.model_copy(update=dict(known=read_known(said['known'], vocab)))
+    if 'known' in said:
+        known = read_known(said['known'], vocab)
+        _same_zeros(known, samples.id, f"--known {said['known']}")
+        decision = decision.model_copy(update=dict(known=known))
     return decision, score
 
 # %% ../nbs/90_cli.ipynb #c-decide-run
@@ -718,18 +730,28 @@ def _truth(probs, labels, reading):
 def _known(tables, samples):
     "The rows whose labels are known, and their samples"
     samples = samples[samples.labels.notna()]
+    for name, table in tables.items(): _same_zeros(table.index, samples.id, f"table {name!r}")
     known = {k: t[t.index.isin(samples.id)] for k, t in tables.items()}
-    n = len(next(iter(known.values())))
-    if not n:
-        raise ValueError("none of the probabilities' ids is among the labelled samples: are they of the same pictures?")
-    print(f"{n} samples with known labels")
+    bare = [k for k, t in known.items() if not len(t)]
+    if bare:
+        ids, what = tables[bare[0]].index, "is among the labelled samples"
+        example = f"such as {ids[0]!r}, {what}, such as {samples.id.iloc[0]!r}" if len(samples) else what
+        raise ValueError(f"table {bare[0]!r}: none of its {len(ids)} ids, {example}: are they of the same pictures?")
+    print(f"{len(next(iter(known.values())))} samples with known labels")
     return known, samples
+
+def _same_zeros(given, ids, what):
+    "Raises `ValueError` for ids that would be those of samples but for zeros in front"
+    from hpa_lib.data.samples import lost_zeros
+    found = lost_zeros(given, ids)
+    if found: raise ValueError(f"{what}: {found[0]}")
 
 def _with_folds(tables, samples, path, vocab):
     "Tables with a column `fold`"
     from hpa_lib.data.folds import grouped_folds, read_folds
     first = next(iter(tables.values()))
     if path is None and 'fold' in first: return tables
+    if path is None: print("no table names one fold for each sample: grouped folds are made")
     rows = samples[samples.id.isin(first.index)].reset_index(drop=True)
     folds = read_folds(path, rows) if path else grouped_folds(rows, vocab)
     fold = folds.set_index('id').fold
@@ -823,6 +845,7 @@ def submit(
     run = _run_of(probs[0])
     if run and len(probs) == 1 and not (decision or shift or out):
         codes = run.vocab
+        _of_tables(probs[0], 'test', ids=ids, twins=twins, reduce=reduce)
         file = _submit_run(run, sample, known)
     else:
         run = run or _run_of(Path(probs[0]).parent)
@@ -894,6 +917,7 @@ def _known_here(path, tables, codes):
     from hpa_lib.decide.blend import read_known
     known = read_known(path, codes)
     ids = row_names(next(iter(name_tables(tables).values())))
+    _same_zeros(known, ids, f"--known {path}")
     here = [o for o in known if o in set(ids)]
     if not here:
         what = f"--known {path}: none of its {len(known)} ids, such as {next(iter(known))!r}, is among the {len(ids)} samples"

@@ -658,7 +658,7 @@ def test_small_keeps_what_makes_the_recipe():
 
 
 SECTIONS = [o for o in Recipe.model_fields if o != 'name']
-NO_TABLES = ['3', '.5', 'true', '"text"', '[]', '["a"]', '[1]', '2026-01-02', '[[1]]']
+NO_TABLES = ['3', '0.5', 'true', '"text"', '[]', '["a"]', '[1]', '2026-01-02', '[[1]]']
 
 
 @pytest.mark.parametrize('value', NO_TABLES)
