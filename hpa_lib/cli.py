@@ -114,6 +114,9 @@ def _engine(recipe, sources, path, plan=False, draw=None, **options):
     known = {k: how[k] for k in ('sample', 'progress', 'fold')}
     run = None
     if plan:
+        unseen = [o for o in ('folds', 'duplicates', 'from_best', 'accept', 'only') if how[o]]
+        cure = "a plan hands nothing in; leave it out, or run with it"
+        if unseen: raise ValueError(f"{_option(unseen[0].replace('_', '-'))}: {cure}")
         status = plan_steps(recipe_steps(recipe, sources, path, **known), path)
         print(status[['status', 'why']].to_string())
     else:
@@ -125,7 +128,9 @@ def _engine(recipe, sources, path, plan=False, draw=None, **options):
 def _summary(run):
     "What a finished run says at the terminal"
     r = run.report
-    spread = f"nested out-of-fold, 95 % interval over groups {r['low']:.3f} to {r['high']:.3f}"
+    apart = run.decision.fitted_on if 'scored' in run.decision.fitted_on else None
+    how = f"thresholds of {apart['samples']} samples held out for them" if apart else "nested out-of-fold"
+    spread = f"{how}, 95 % interval over groups {r['low']:.3f} to {r['high']:.3f}"
     score = f"macro F1 {r['nested']:.3f} ({spread}); at .5 {r['at_half']:.3f}"
     seen = f" SEEN: folds {r['seen']} were scored on samples that trained the first weights." if r.get('seen') else ''
     return '\n'.join([
@@ -659,9 +664,9 @@ def decide(
     tables = _tables(probs, ids, kwargs['vocab'] if ids else None, reduce)
     samples, vocab = _truth(probs, labels, kwargs)
     tables, samples = _known(tables, samples)
-    tables = _with_folds(tables, samples, folds, vocab)
+    tables, apart = _with_folds(tables, samples, folds, vocab)
     # The decision
-    decision, score = _fit_said(tables, samples, vocab, said, blend)
+    decision, score = _fit_said(tables, apart, samples, vocab, said, blend)
     print(score.per_class.round(3).to_string())
     s = decision.scores
     spread = f"95 % interval {s['low']:.3f} to {s['high']:.3f}"
@@ -680,15 +685,16 @@ def _steps(fallbacks):
     words = [] if fallbacks == 'none' else fallbacks.split(',')
     return [float(o) if o.replace('.', '', 1).isdigit() else o for o in words]
 
-def _fit_said(tables, samples, vocab, said, blend):
-    "A decision on tables, by what was said and the library's defaults, and its score"
+def _fit_said(tables, apart, samples, vocab, said, blend):
+    "A decision on tables (or on rows apart), by what was said and the library's defaults, and its score"
     from hpa_lib.decide.blend import read_known
-    from hpa_lib.decide.decision import fit_decision
+    from hpa_lib.decide.decision import fit_apart, fit_decision
     from hpa_lib.decide.threshold_rules import DEFAULT_RULE
     how = dict(fallbacks=['argmax'], rule=DEFAULT_RULE) | {k: v for k, v in said.items() if k != 'known'}
     if how['rule'] == 'default': how['rule'] = DEFAULT_RULE
     if len(tables) > 1: how['blend'] = blend or 'simplex'
-    decision, score = fit_decision(tables, samples, **how)
+    if apart is None: decision, score = fit_decision(tables, samples, **how)
+    else: decision, score = fit_apart(apart, tables, samples, **how)
     if 'known' in said:
         known = read_known(said['known'], vocab)
         _same_zeros(known, samples.id, f"--known {said['known']}")
@@ -747,15 +753,31 @@ def _same_zeros(given, ids, what):
     if found: raise ValueError(f"{what}: {found[0]}")
 
 def _with_folds(tables, samples, path, vocab):
-    "Tables with a column `fold`"
+    "Tables with a column `fold`, of the rows to score; and those of the rows held out to fit thresholds on, or None"
     from hpa_lib.data.folds import grouped_folds, read_folds
     first = next(iter(tables.values()))
-    if path is None and 'fold' in first: return tables
+    if path is None and 'fold' in first: return tables, None
     if path is None: print("no table names one fold for each sample: grouped folds are made")
     rows = samples[samples.id.isin(first.index)].reset_index(drop=True)
     folds = read_folds(path, rows) if path else grouped_folds(rows, vocab)
-    fold = folds.set_index('id').fold
-    return {k: t.assign(fold=fold.reindex(t.index).to_numpy()) for k, t in tables.items()}
+    folds = folds.set_index('id')
+    held = folds.fold >= 0
+    valid, thresh = (folds[o] if o in folds else pd.Series(o == 'valid', folds.index) for o in ('valid', 'thresh'))
+    scored, apart = folds.index[held & valid], folds.index[held & thresh]
+    if not (held & valid).all():
+        print(f"{len(scored)} samples are scored, {len(apart)} fit thresholds; the others do neither")
+    def part(ids): return _cut(tables, rows[rows.id.isin(ids)].reset_index(drop=True), folds.fold.loc[ids], vocab)
+    return part(scored), part(apart) if len(apart) else None
+
+def _cut(tables, rows, fold, vocab):
+    "The rows of some samples with their folds; a single fold is cut into folds by groups"
+    from hpa_lib.data.folds import grouped_folds
+    if fold.nunique() == 1 and len(rows):
+        fold = grouped_folds(rows, vocab, min(5, rows.group.nunique())).set_index('id').fold
+    def of(t):
+        t = t[t.index.isin(fold.index)]
+        return t.assign(fold=fold.loc[t.index].to_numpy())
+    return {k: of(t) for k, t in tables.items()}
 
 def _ranking(tables, samples, vocab):
     "All rules on these probabilities, as text"

@@ -137,7 +137,9 @@ def base():
     pd.DataFrame(dict(id_a=['090', '100'], id_b=['091', '101'])).to_csv(d/'twins.csv', index=False)
     # References to the pictures, and a table of samples
     refs = {c: [f'pics/{o}_{c}.png' for o in IDS] for c in ('red', 'green', 'blue', 'yellow')}
-    pd.DataFrame(dict(id=IDS, labels=codes, group=[f'g{i//2}' for i in range(24)]) | refs).to_csv(d/'refs.csv', index=False)
+    table = pd.DataFrame(dict(id=IDS, labels=codes, group=[f'g{i//2}' for i in range(24)]) | refs)
+    table.to_csv(d/'refs.csv', index=False)
+    table.assign(is_test=[i > 19 for i in range(24)]).assign(labels=[*codes[:20], *['unknown']*4]).to_csv(d/'all.csv', index=False)
     # Probabilities
     table = pd.DataFrame(PROBS, columns=CLASSES)
     table.insert(0, 'id', IDS)
@@ -161,7 +163,7 @@ def base():
 
 def made(*names):
     "Files of `base` by name, and what is made of them once by a command"
-    makers = dict(store=_store, tied=_tied, bundle=_bundle, run=_run)
+    makers = dict(store=_store, tied=_tied, bundle=_bundle, run=_run, begun=_begun)
     for o in names:
         if o in makers: makers[o]()
 
@@ -209,8 +211,14 @@ TINY = [
 
 @cache
 def _run():
+    inside(base(), lambda: hpa('pack', 'all.csv', '--out', 'all.zarr', '--size', 32, '--quiet'))
+    hpa('train', base()/'all.zarr', '--run', base()/'run', '--quiet', '--set', *TINY[1:])
+
+
+@cache
+def _begun():
     _store()
-    inside(base(), lambda: hpa('run', 'default', '--pictures', 'refs.csv', '--run', 'run', '--quiet', '--set', *TINY))
+    inside(base(), lambda: hpa('train', base()/'s.zarr', '--run', 'begun', '--quiet', '--only', 'duplicates', '--set', *TINY[2:]))
 
 
 # --- what came out, by name ---
@@ -288,7 +296,9 @@ PAIRED = [row_dropped, id_unknown] # where another table holds the same samples
 REFS = [rows_permuted, id_twice, id_missing, index_column, bom, semicolons, columns_permuted]
 THREE = ','.join(CLASSES)
 OF_ARRAY = [*[o for o in CSV if o is not rows_permuted], row_dropped, id_unknown] # the ids of an array are those of its rows, in their order
-RUN_FILES = [rows_permuted, id_as_number, row_dropped, value_missing]
+# What `pack` reads with all changes, other commands read by the same functions
+SIDE = [rows_permuted, zeros_lost, row_dropped]
+SAME_REFS = [rows_permuted, id_twice, bom]
 
 ENTRIES = {
     'pack': [
@@ -298,37 +308,39 @@ ENTRIES = {
         Line(['pack', 'refs.csv', '--out', 'x.zarr', '--size', 32, '--quiet'], labelled('x.zarr', 'samples.parquet'), dict(pictures=('refs.csv', REFS))),
     ],
     'duplicates': [
-        Line(['duplicates', 'refs.csv', '--out', 'x.csv', '--tied', 'x.parquet', '--quiet'], pairs('x.csv'), dict(pictures=('refs.csv', REFS))),
+        Line(['duplicates', 'refs.csv', '--out', 'x.csv', '--tied', 'x.parquet', '--quiet'], pairs('x.csv'), dict(pictures=('refs.csv', SAME_REFS))),
         Line(['duplicates', 'pics', '--table', 'labels.csv', '--groups', 'groups.csv', '--tied', 'x.parquet', '--quiet'], labelled('x.parquet'),
-             dict(table=('labels.csv', [*CSV, *PAIRED]), groups=('groups.csv', [*CSV, *PAIRED]))),
+             dict(table=('labels.csv', SIDE), groups=('groups.csv', SIDE))),
     ],
     'folds': [
-        Line(['folds', 'refs.csv', '--n', 3, '--out', 'x.csv'], grouped('x.csv'), dict(samples=('refs.csv', REFS))),
+        Line(['folds', 'refs.csv', '--n', 3, '--out', 'x.csv'], grouped('x.csv'), dict(samples=('refs.csv', SAME_REFS))),
         Line(['folds', 'tied.parquet', '--n', 3, '--out', 'x.csv'], grouped('x.csv'), dict(samples=('tied.parquet', [rows_permuted, id_twice, id_missing, index_named])), ('tied',)),
         Line(['folds', 'pics', '--table', 'labels.csv', '--groups', 'groups.csv', '--n', 3, '--out', 'x.csv'], grouped('x.csv'),
-             dict(table=('labels.csv', [*CSV, *PAIRED]), groups=('groups.csv', [*CSV, *PAIRED]))),
+             dict(table=('labels.csv', SIDE), groups=('groups.csv', SIDE))),
     ],
     'leaks': [
         Line(['leaks', 'refs.csv', 'folds.csv'], printed, dict(samples=('refs.csv', [*REFS, zeros_lost, id_as_float, *PAIRED]), folds=('folds.csv', [*CSV, *PAIRED, value_missing]))),
         Line(['leaks', 'refs.csv', 'folds.parquet'], printed, dict(folds=('folds.parquet', [*PARQUET, *PAIRED, value_missing]))),
         Line(['leaks', 'pics', 'folds.csv', '--table', 'labels.csv', '--groups', 'groups.csv'], printed,
-             dict(table=('labels.csv', [*CSV, *PAIRED]), groups=('groups.csv', [*CSV, *PAIRED]))),
+             dict(table=('labels.csv', SIDE), groups=('groups.csv', SIDE))),
     ],
     'run': [
         Line(['run', 'default', '--pictures', 'pics', '--table', 'labels.csv', '--groups', 'groups.csv', '--run', 'x', '--only', 'samples', '--quiet', '--set', *TINY],
-             labelled('x', 'samples.parquet'), dict(table=('labels.csv', [*CSV, *PAIRED]), groups=('groups.csv', [*CSV, *PAIRED]))),
+             labelled('x', 'samples.parquet'), dict(table=('labels.csv', SIDE), groups=('groups.csv', SIDE))),
         Line(['run', 'default', '--pictures', 'refs.csv', '--run', 'x', '--only', 'samples', '--quiet', '--set', *TINY],
-             labelled('x', 'samples.parquet'), dict(pictures=('refs.csv', REFS))),
+             labelled('x', 'samples.parquet'), dict(pictures=('refs.csv', SAME_REFS))),
     ],
     'train': [
         Line(['train', 's.zarr', '--run', 'x', '--folds', 'folds.csv', '--duplicates', 'twins.csv', '--quiet', '--only', 'duplicates', '--set', *TINY[2:]],
              written('x/tied.parquet', 'group'), dict(duplicates=('twins.csv', [*CSV, id_unknown])), ('store',)),
+        Line(['train', '@s.zarr', '--run', 'begun', '--folds', 'folds.csv', '--quiet', '--only', 'folds', '--set', *TINY[2:]],
+             written('begun/folds.parquet', 'fold'), dict(folds=('folds.csv', [*CSV, *PAIRED, value_missing])), ('begun',)),
     ],
     'predict': [
         Line(['predict', 'bundle', 'refs.csv', '--out', 'x.csv', '--quiet'], written('x.csv', 'Predicted', *CLASSES),
-             dict(pictures=('refs.csv', REFS)), ('bundle',)),
+             dict(pictures=('refs.csv', SAME_REFS)), ('bundle',)),
         Line(['predict', 'bundle', 'pics', '--table', 'labels.csv', '--groups', 'groups.csv', '--out', 'x.csv', '--quiet'], written('x.csv', 'Predicted', *CLASSES),
-             dict(table=('labels.csv', [*CSV, *PAIRED]), groups=('groups.csv', [*CSV, *PAIRED])), ('bundle',)),
+             dict(table=('labels.csv', SIDE), groups=('groups.csv', SIDE)), ('bundle',)),
     ],
     'decide': [
         Line(['decide', 'p.csv', '--labels', 'labels.csv', '--folds', 'folds.csv', '--known', 'known.csv', '--out', 'x.json'], decided('x.json'),
@@ -340,7 +352,7 @@ ENTRIES = {
         Line(['decide', 'q.npy', '--ids', 'ids.csv', '--vocab', THREE, '--labels', 'named.csv', '--folds', 'folds.csv', '--out', 'x.json'], decided('x.json'),
              dict(probs=('q.npy', [numbers_twice, number_missing]), ids=('ids.csv', OF_ARRAY))),
         Line(['decide', 'p.csv', '--labels', 'pics', '--table', 'labels.csv', '--groups', 'groups.csv', '--folds', 'folds.csv', '--out', 'x.json'], decided('x.json'),
-             dict(table=('labels.csv', [*CSV, *PAIRED]), groups=('groups.csv', [*CSV, *PAIRED]))),
+             dict(table=('labels.csv', SIDE), groups=('groups.csv', SIDE))),
     ],
     'blend': [
         Line(['blend', 'p.csv', 'q.csv', '--weights', 'p=1,q=2', '--out', 'x.csv'], written('x.csv'), dict(probs=('q.csv', [*PROB_CSV, *PAIRED]))),
@@ -364,24 +376,28 @@ ENTRIES = {
     ],
 }
 
-# Of a run: its files are its own, and one that somebody changed is refused until it is accepted
-OF_A_RUN = {
-    'decide': ['decide', 'run', '--rule', 'exact'], 'submit': ['submit', 'run'], 'bundle': ['bundle', 'run'],
-    'run': ['run', 'run', '--quiet'], 'train': ['train', 's.zarr', '--run', 'run', '--quiet', '--set', *TINY[1:]],
-}
+# Files of a run are its own: one that somebody changed is refused until it is accepted
+def of_run(*names): return {o: (f'run/{o}', [rows_permuted]) for o in names}
+
+
+ENTRIES['decide'].append(Line(
+    ['decide', 'run', '--rule', 'exact'], decided('run/decision.json'), of_run('fold0/oof.parquet', 'tied.parquet', 'folds.parquet'), ('run',),
+))
+ENTRIES['submit'].append(Line(['submit', 'run'], written('run/submission.csv'), of_run('fold1/test.parquet', 'tied.parquet'), ('run',)))
+ENTRIES['bundle'] = [Line(['bundle', 'run'], printed, of_run('tied.parquet', 'nested.parquet'), ('run',))]
+ENTRIES['run'].append(Line(['run', 'run', '--quiet'], written('run/submission.csv'), of_run('tied.parquet', 'fold0/oof.parquet', 'nested.parquet'), ('run',)))
 
 # Why a parameter that takes a file has no changes here
 EXEMPT = {
     'demo': dict(recipe='a recipe, which is no table'),
     'steer': dict(run='a word to a training that is running; no table is read'),
-    'bundle': dict(run='asked by OF_A_RUN'),
-    'run': dict(recipe='a recipe, which is no table', run='asked by OF_A_RUN', folds='asked by train', duplicates='asked by train', sample='asked by submit, by the same function'),
-    'train': dict(store='a store, which has its own walk', recipe='a recipe, which is no table', run='asked by OF_A_RUN', folds='asked by test_folds_that_are_handed_in', sample='asked by submit'),
+    'bundle': dict(run='its files, by name'),
+    'run': dict(recipe='a recipe, which is no table', run='its files, by name', folds='asked by train', duplicates='asked by train', sample='asked by submit, by the same function'),
+    'train': dict(store='a store, which has its own walk', recipe='a recipe, which is no table', run='its files, by name', sample='asked by submit'),
     'duplicates': dict(run='the folder to write to'),
     'folds': dict(run='the folder to write to'),
     'leaks': dict(run='the folder to write to'),
     'predict': dict(bundle='a bundle, which has its own walk'),
-    'download': {},
 }
 
 
@@ -403,14 +419,14 @@ def called(line, d):
 
 
 def spoken(words):
-    "What a command says, and its status"
+    "What a command says, and its status; @NAME is the one of `base`, which a run knows by its place"
     found = []
     class Told(int):
         def __eq__(self, other):
             found.append(other)
             return True
         __hash__ = int.__hash__
-    said = hpa(*words, status=Told())
+    said = hpa(*[base()/o[1:] if str(o).startswith('@') else o for o in words], status=Told())
     return said, found[0]
 
 

@@ -60,7 +60,9 @@ def network(path, channels=CHANNELS, seed=0):
     import torch
     from hpa_lib.nets.models import rgby_model, save_model
     torch.manual_seed(seed)
-    return save_model(rgby_model('test_resnet', 3, channels, weights=None, hidden=8), path)
+    model = rgby_model('test_resnet', 3, channels, weights=None, hidden=8)
+    model.about['classes'] = CLASSES
+    return save_model(model, path)
 
 
 def made_run(d):
@@ -284,7 +286,10 @@ ENTRIES = {
             lambda: dict(packed=(store().samples, SAMPLES), samples=(store().samples, SAMPLES)),
         ),
         'recipe_learner': of_folds(lambda folds: rows_of(learner(folds))),
-        'training_key': of_folds(lambda folds: FOLDER.training_key(store(), folds, 0, recipe())),
+        'training_key': Late( # of other folds another key
+            lambda folds: FOLDER.training_key(store(), folds, 0, recipe()),
+            lambda: dict(folds=(folds(), [o for o in OF_FOLDS if o not in (shorter, renamed_id)])),
+        ),
         'check_seen': of_folds(lambda folds: sorted(FOLDER.check_seen(seen_recipe(), store(), folds, 0).ids)),
         'predict_fold': of_folds(
             lambda folds: predicted(pd.read_parquet(FOLDER.predict_fold(run_with(folds=folds), store(), 0, progress=False)/'oof.parquet')), exact=False,
