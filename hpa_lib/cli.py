@@ -866,8 +866,8 @@ def submit(
     from hpa_lib.decide.submit import compare_submissions
     run = _run_of(probs[0])
     if run and len(probs) == 1 and not (decision or shift or out):
-        codes = run.vocab
         _of_tables(probs[0], 'test', ids=ids, twins=twins, reduce=reduce)
+        codes = run.vocab
         file = _submit_run(run, sample, known)
     else:
         run = run or _run_of(Path(probs[0]).parent)
