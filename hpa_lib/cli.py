@@ -942,8 +942,8 @@ def _known_here(path, tables, codes):
     _same_zeros(known, ids, f"--known {path}")
     here = [o for o in known if o in set(ids)]
     if not here:
-        what = f"--known {path}: none of its {len(known)} ids, such as {next(iter(known))!r}, is among the {len(ids)} samples"
-        raise ValueError(f"{what}, such as {ids[0]!r}: are they of the same pictures?")
+        what = f"none of its {len(known)} ids, such as {next(iter(known))!r}, is among the {len(ids)} samples"
+        raise ValueError(f"--known {path}: {what}, such as {ids[0]!r}: are they of the same pictures?")
     print(f"{path}: labels of {len(here)} of {len(known)} ids are of these samples")
     return known
 

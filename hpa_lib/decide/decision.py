@@ -313,6 +313,11 @@ def _labelled(samples:pd.DataFrame, ids:pd.Index) -> pd.DataFrame:
         raise DecisionError(f"id {few(unknown)} has no labels in the samples table: {cure}")
     return rows
 
+def _groups(rows:pd.DataFrame) -> pd.Series:
+    "id -> group; a sample without one is its own"
+    own = rows.index.to_series()
+    return rows.group.where(rows.group.notna(), own) if 'group' in rows else own
+
 def _check_names(labels:pd.Series, names:list[str]) -> None:
     "Raises `DecisionError` for labels that are codes: what they mean stands in a vocabulary, not in the table"
     vocab = Vocab(names)
@@ -376,7 +381,7 @@ def fit_apart(
     draws:int=1000, # of the bootstrap
     **kwargs
 ) -> tuple[Decision,NestedScore]: # the decision, and how good it is on samples that it has not seen
-    "A decision fitted on samples held out for it; raises `DecisionError` where they share one or a group with the scored"
+    "A decision fitted on samples held out for it; raises `DecisionError` where one or a group of them is scored too"
     decision, _ = fit_decision(apart, samples, draws=1, **kwargs)
     own, _ = fit_decision(tables, samples, draws=1, **kwargs)
     first, other = (next(iter(name_tables(o).values())) for o in (tables, apart))
@@ -405,18 +410,14 @@ def fit_apart(
     about = decision.fitted_on | dict(scored=len(ids))
     return decision.model_copy(update=dict(fitted_on=about, scores=scores)), score
 
-def _groups(rows:pd.DataFrame) -> pd.Series:
-    "id -> group; a sample without one is its own"
-    own = rows.index.to_series()
-    return rows.group.where(rows.group.notna(), own) if 'group' in rows else own
-
 def _check_apart(fitted:pd.Series, scored:pd.Series) -> None:
     "Raises `DecisionError` for samples and groups on both sides"
     cure = "hold other samples out for the thresholds, as `holdout` does"
     both = fitted.index.intersection(scored.index)
     if len(both): raise DecisionError(f"sample {few(both)} is fitted on and scored: {cure}")
     shared = sorted(set(fitted) & set(scored))
-    if shared: raise DecisionError(f"group {few(shared)} has samples that are fitted on and others that are scored: {cure}")
+    what = f"group {few(shared)} has samples that are fitted on and others that are scored"
+    if shared: raise DecisionError(f"{what}: {cure}")
 
 # %% ../../nbs/decide/65_decision.ipynb #shift-decision
 def shift_decision(

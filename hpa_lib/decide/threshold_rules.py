@@ -28,7 +28,8 @@ from ..data.probs import by_class, check_hot, check_probs, match, row_names
 from ..data.scores import counts_f1
 from .calibrate import shared_slope
 from hpa_lib.decide.thresholds import (
-    check_pair, check_thresholds, class_cuts, class_names, fit_thresholds, group_counts, like_classes, listed, nested_score,
+    check_pair, check_thresholds, class_cuts, class_names, fit_thresholds, group_counts, like_classes, listed,
+    nested_score,
 )
 
 # %% ../../nbs/decide/62_threshold_rules.ipynb #fixed-thresholds

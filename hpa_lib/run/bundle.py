@@ -78,8 +78,8 @@ def _of_channels(m:Member, what:str) -> tuple[float, ...]: # in the order of its
     if row_names(values) is not None:
         odd = sorted(set(values.index) ^ set(m.channels))
         if odd or not values.index.is_unique:
-            cure = "give one of each channel"
-            raise RunError(f"member {m.name}: {what} names {few(values.index)}, its channels are {few(m.channels)}: {cure}")
+            cure = f"its channels are {few(m.channels)}, so give one of each"
+            raise RunError(f"member {m.name}: {what} names {few(values.index)}: {cure}")
         values = values.loc[list(m.channels)]
     values = tuple(float(o) for o in values)
     if not np.isfinite(values).all():

@@ -568,7 +568,8 @@ def _report_words(run:Run, facts:dict) -> list[str]: # paragraphs
     return words
 
 def _score_words(s:dict, facts:dict, apart:int|None) -> str: # the score that counts first
-    how = f"every threshold fitted on {apart} samples held out for it" if apart else "every threshold fitted on other folds"
+    where = f"{apart} samples held out for it" if apart else "other folds"
+    how = f"every threshold fitted on {where}"
     return (f"Macro F1 {s['nested']:.3f} (nested: {how}), "
             f"95 % interval over groups {s['low']:.3f} to {s['high']:.3f}; "
             f"in-sample {s['in_sample']:.3f}, all thresholds at .5 {s['at_half']:.3f}; "

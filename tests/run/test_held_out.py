@@ -6,9 +6,9 @@ import torch
 from PIL import Image
 
 from hpa_lib.core import RunError, write_json
-from hpa_lib.data.folds import grouped_folds, holdout, read_folds, save_folds
+from hpa_lib.data.folds import grouped_folds, holdout, save_folds
 from hpa_lib.data.labels import Vocab
-from hpa_lib.data.samples import load_samples, save_samples, tidy_samples
+from hpa_lib.data.samples import save_samples, tidy_samples
 from hpa_lib.data.scores import macro_f1
 from hpa_lib.data.store import Store, pack
 from hpa_lib.decide.blend import target_table
