@@ -318,8 +318,9 @@ def _ids(ids:Iterable[str]|str|Path) -> pd.Index:
         if 'Id' not in table:
             raise DecisionError(f"{ids} has the columns {few(table.columns)}: the ids are read from `Id`")
         ids = table.Id
-    ids = pd.Index(as_text(ids), name='id', dtype=object)
-    if ids.hasnans: raise DecisionError(f"row {ids.isna().argmax()} of the ids is empty: name each row")
+    ids = as_text(ids)
+    if ids.isna().any(): raise DecisionError(f"row {ids.isna().to_numpy().argmax()} of the ids is empty: name each row")
+    ids = pd.Index([str(o) for o in ids], name='id')
     if ids.has_duplicates:
         twice = ids[ids.duplicated()]
         raise DecisionError(f"id {few(twice)} occurs more than once among the ids: name each row once")
@@ -361,7 +362,7 @@ def _raw(path:Path, ids:pd.Index|None, vocab:Vocab|None) -> pd.DataFrame:
     # Ids; a number is the name that it is written as
     table = table.rename(columns={'Id': 'id'})
     numbers = 'id' in table and pd.api.types.is_numeric_dtype(table['id'])
-    if numbers: table = table.assign(id=as_text(table['id']).astype(object))
+    if numbers: table = table.assign(id=as_text(table['id']))
     if 'id' in table and table['id'].eq('').any():
         row = table['id'].eq('').to_numpy().argmax()
         raise DecisionError(f"row {row} has no id: a probability table names its samples")
