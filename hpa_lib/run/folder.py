@@ -9,9 +9,9 @@ __all__ = ['START', 'environment', 'now', 'Run', 'recipe_vocab', 'seen_side', 'w
 
 # %% ../../nbs/run/84_folder.ipynb #c-4547026b
 import platform
-import resource
 import shutil
 import subprocess
+import sys
 import time
 from collections.abc import Iterable
 from contextlib import ExitStack
@@ -29,16 +29,16 @@ from fastcore.basics import patch
 
 import hpa_lib
 from ..core import RunError, digest, few, file_digest, read_json, write_json, writing
-from ..data.folds import grouped_folds
+from ..data.folds import fold_rows, grouped_folds
 from ..data.labels import Vocab
-from ..data.probs import class_table, name_tables, reduce_views, write_probs
+from ..data.probs import EXACT, class_table, name_tables, reduce_views, write_probs
 from ..data.reading import common_reading
 from ..data.samples import in_order, load_samples
 from ..data.scores import mean_ap
 from ..data.sources import settle
 from ..data.store import NOTED, Store
 from ..decide.blend import read_known, target_table
-from ..decide.decision import Decision, fit_decision, load_decision, refit_decision
+from ..decide.decision import Decision, fit_apart, fit_decision, load_decision, refit_decision
 from ..decide.submit import write_submission
 from ..decide.thresholds import NestedScore
 from ..learn.augment import mixing
@@ -124,7 +124,7 @@ class Run:
     @property
     def vocab(self) -> Vocab: return recipe_vocab(self.recipe, Vocab(**self.manifest['vocab']))
 
-    def history(self, k) -> pd.DataFrame: return pd.read_csv(self.fold(k)/'history.csv')
+    def history(self, k) -> pd.DataFrame: return pd.read_csv(self.fold(k)/'history.csv', **EXACT)
 
 # %% ../../nbs/run/84_folder.ipynb #recipe-vocab
 def recipe_vocab(
@@ -188,24 +188,46 @@ def trained(self:Run) -> list[int]: # ascending
 # %% ../../nbs/run/84_folder.ipynb #run-probs
 @patch
 def probs(self:Run,
-    which:str='oof', # "oof": validation rows, each by the network that had not seen it; "test": test rows, by all
-) -> pd.DataFrame|dict[str, pd.DataFrame]|None: # id, fold (if "oof"), a column per class; of a blend name -> table
-    "Probabilities of a run, one row per sample, reduced as its recipe says; None where there are no test rows"
-    if which not in ('oof', 'test'):
-        raise RunError(f"which={which!r}: a run has probabilities of validation rows ('oof') and of test rows ('test')")
-    if self.members:
-        tables = {k: o.probs(which) for k,o in self.members.items()}
-        return None if any(o is None for o in tables.values()) else tables
+    # "oof": validation rows, each by the network that had not seen it; "thresh": rows held out to fit thresholds on,
+    # the same way; "test": test rows, by all
+    which:str='oof',
+) -> pd.DataFrame|dict[str, pd.DataFrame]|None: # id, fold (not "test"), a column per class; of a blend name -> table
+    "Probabilities of a run, one row per sample, reduced as its recipe says; None where there are no such rows"
+    if which not in ('oof', 'thresh', 'test'):
+        kinds = "of validation rows ('oof'), of rows for thresholds ('thresh') and of test rows ('test')"
+        raise RunError(f"which={which!r}: a run has probabilities {kinds}")
+    if self.members: return _of_members(self, which)
 
     file, views = self.path/f'{which}.parquet', self.recipe.views
     if not file.is_file():
-        if which == 'test': return None
+        if which != 'oof': return None
         raise RunError(f"{file} is not there: run step decide first (`hpa decide {self.path}`)")
     table = pd.read_parquet(file)
+    _check_asked(table, file)
     probs = reduce_views(table, views.reduce, views.folds)
     if which == 'test': return probs.reset_index()
     fold = table.groupby('id').fold.first()
     return probs.assign(fold=fold.loc[probs.index]).reset_index()
+
+def _of_members(run:Run, which:str) -> dict[str, pd.DataFrame]|None: # name -> table; raises `RunError`
+    tables = {k: o.probs(which) for k,o in run.members.items()}
+    bare = [k for k,o in tables.items() if o is None]
+    if which == 'thresh' and bare and len(bare) < len(tables):
+        cure = "blend runs of the same folds"
+        raise RunError(f"{bare[0]} holds no rows out for thresholds, and another of the runs does: {cure}")
+    return None if bare else tables
+
+def _check_asked(table:pd.DataFrame, file:Path) -> None: # raises `RunError`
+    "Every sample was asked by as many folds as the others, and as often by each, and no answer stands twice"
+    twice = table.id[table.duplicated([o for o in ('id', 'fold', 'view') if o in table])]
+    answers = table.groupby(['fold', 'id']).size()
+    fewer = answers[answers < answers.groupby('fold').transform('max')].index.get_level_values('id')
+    folds = answers.groupby('id').size()
+    uneven = folds.index[folds < folds.max()]
+    for what,ids in {'twice': twice, 'less often than the others': [*fewer, *uneven]}.items():
+        if not len(ids): continue
+        cure = "bring the file back, or let the step that wrote it run again"
+        raise RunError(f"{file}: sample {few(ids, 3)} is answered {what}: {cure}")
 
 # %% ../../nbs/run/84_folder.ipynb #run-blended
 @patch
@@ -297,9 +319,15 @@ def training_key(
     # On what
     classes = recipe_vocab(recipe, store).names
     labels = store.samples.loc[store.samples.id.isin(folds.id), ['id', 'labels']]
-    data = store.fingerprint, classes, labels.to_json(), folds.to_csv()
+    data = store.fingerprint, classes, labels.to_json(), _in_order(folds, labels.id).to_csv()
 
     return digest([settings, weights, *data, fold, start, callback_names(cbs)])
+
+def _in_order(folds:pd.DataFrame, ids:pd.Series) -> pd.DataFrame: # raises `RunError`
+    "Folds of these samples in their order, however the table stands"
+    twice = folds.id[folds.id.duplicated() | folds.id.isna()]
+    if len(twice): raise RunError(f"the folds have {few(twice)} more than once, or no id: give each sample one fold")
+    return folds.set_index('id').loc[ids].reset_index()[list(folds)]
 
 # %% ../../nbs/run/84_folder.ipynb #callback-names
 def callback_names(
@@ -355,6 +383,13 @@ def fold_weights(
     def number(file): return int(file.stem.removeprefix('model_'))
     return [Path(path)/'model.safetensors', *sorted(Path(path).glob('model_*.safetensors'), key=number)]
 
+# %% ../../nbs/run/84_folder.ipynb #peak-memory
+def _peak_memory() -> int|None: # megabytes of this process at most; None where the system does not tell (Windows)
+    try: import resource
+    except ImportError: return None
+    unit = 1024**2 if sys.platform == 'darwin' else 1024                    # of bytes, or of kilobytes
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss//unit
+
 # %% ../../nbs/run/84_folder.ipynb #train-fold
 def train_fold(
     run:Run, # an open run folder
@@ -376,7 +411,7 @@ def train_fold(
         precision=str(learn.model.precision),
         epochs=len(learn.history.rows),
         train_seconds=time.time() - begun,
-        peak_memory_mb=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss//1024,
+        peak_memory_mb=_peak_memory(),
     )
     if seen.ids: facts['seen'] = len(seen.ids)
     if not seen.known: facts['start_unknown'] = True
@@ -399,10 +434,11 @@ def predict_fold(
     fold:int, # a trained fold
     progress:bool=True, # show bars
 ) -> Path: # the folder of the fold, with `oof.parquet` written last
-    "Probabilities of a fold's validation rows and of all test rows, in every view, by its best epochs"
+    "Probabilities of the rows that a fold holds out, and of all test rows, in every view, by its best epochs"
     path, views, vocab = run.fold(fold), run.recipe.views, recipe_vocab(run.recipe, store)
     rows = dict(
         test=np.flatnonzero(store.ok & store.samples.is_test.eq(True)),
+        thresh=_thresh_rows(store, run.folds, fold),
         oof=store_rows(store, run.folds, fold)[1],
     )
 
@@ -419,11 +455,20 @@ def predict_fold(
         with writing(path/f'{k}.parquet') as part: pd.concat(tables, ignore_index=True).to_parquet(part)
     return path
 
+def _thresh_rows(store:Store, folds:pd.DataFrame, fold:int) -> np.ndarray: # ascending; none where none are held out
+    "Readable rows that a fold holds out to fit thresholds on"
+    ok = np.flatnonzero(store.ok)
+    samples = store.samples.iloc[ok]
+    own = folds[folds.id.isin(samples.id)]
+    if 'thresh' not in own or not own.thresh[own.fold.eq(fold)].any(): return ok[:0]
+    return ok[fold_rows(samples, own, fold, held='thresh')[1]]
+
 # %% ../../nbs/run/84_folder.ipynb #gather
 def _gather(run:Run, name:str) -> pd.DataFrame|None: # tables of all folds in one, also written
     parts = [run.fold(k)/f'{name}.parquet' for k in run.trained]
-    if not parts or not all(o.is_file() for o in parts): return None
-    table = pd.concat([pd.read_parquet(o) for o in parts], ignore_index=True)
+    there = [o for o in parts if o.is_file()]
+    if not there or (name != 'thresh' and there != parts): return None       # a fold may hold none out for thresholds
+    table = pd.concat([pd.read_parquet(o) for o in there], ignore_index=True)
     write_probs(table, run.path/f'{name}.parquet')
     return table
 
@@ -439,17 +484,23 @@ def _targets(run:Run) -> pd.DataFrame: # samples with only the labels that are a
 def decide_run(
     run:Run, # with one or more folds done, or blended
 ) -> tuple[Decision, NestedScore]: # the decision, its honest score
-    "Gather out-of-fold probabilities and fit a decision; write both, `nested.parquet` and `classes.csv`"
+    "Gather probabilities of held-out rows and fit a decision; write both, `nested.parquet` and `classes.csv`"
     if not run.members and _gather(run, 'oof') is None:
         raise RunError(f"{run.path} has no finished fold: train one first")
+    if not run.members: _gather(run, 'thresh')
     d, samples = run.recipe.decide, _targets(run)
-    tables = _cut_again(name_tables(run.probs('oof')), samples, run.vocab)
-    decision, score = fit_decision(
-        tables, samples, d.fallbacks or None, d.cap,
-        rule=d.rule, calibrate=d.calibrate, average_twins=d.average_twins, ratio_on=d.ratio_on,
+    how = dict(
+        fallbacks=d.fallbacks or None, cap=d.cap, rule=d.rule, calibrate=d.calibrate, average_twins=d.average_twins,
+        ratio_on=d.ratio_on,
         blend=run.recipe.blend.how if run.members else None,
     )
+
+    # On rows held out for it, or nested
+    apart, tables = run.probs('thresh'), _cut_again(name_tables(run.probs('oof')), samples, run.vocab)
+    if apart is None: decision, score = fit_decision(tables, samples, **how)
+    else: decision, score = fit_apart(_cut_again(name_tables(apart), samples, run.vocab), tables, samples, **how)
     if d.known: decision = decision.model_copy(update=dict(known=read_known(d.known, run.vocab)))
+
     first = next(iter(tables.values()))
     score.save(run.path, first.id, first.fold)
     decision.save(run.path/'decision.json')
@@ -501,8 +552,9 @@ def seen_facts(
 
 # %% ../../nbs/run/84_folder.ipynb #report-words
 def _report_words(run:Run, facts:dict) -> list[str]: # paragraphs
-    words = [_score_words(run.decision.scores, facts), _made_of_words(run, facts)]
-    if len(run.trained) == 1:
+    apart = run.decision.fitted_on.get('samples') if 'scored' in run.decision.fitted_on else None
+    words = [_score_words(run.decision.scores, facts, apart), _made_of_words(run, facts)]
+    if len(run.trained) == 1 and not apart:
         words.append("Only one fold was trained: its validation samples were cut by groups to score the thresholds, "
                      "and the spread between folds is not known.")
     known = seen_facts(run)
@@ -517,8 +569,10 @@ def _report_words(run:Run, facts:dict) -> list[str]: # paragraphs
                      "scores are of what was made before.")
     return words
 
-def _score_words(s:dict, facts:dict) -> str: # the score that counts first
-    return (f"Macro F1 {s['nested']:.3f} (nested: every threshold fitted on other folds), "
+def _score_words(s:dict, facts:dict, apart:int|None) -> str: # the score that counts first
+    where = f"{apart} samples held out for it" if apart else "other folds"
+    how = f"every threshold fitted on {where}"
+    return (f"Macro F1 {s['nested']:.3f} (nested: {how}), "
             f"95 % interval over groups {s['low']:.3f} to {s['high']:.3f}; "
             f"in-sample {s['in_sample']:.3f}, all thresholds at .5 {s['at_half']:.3f}; "
             f"mean average precision {facts['mean_ap']:.3f}.")

@@ -294,7 +294,7 @@ EXEMPT = {
         'read_table': 'reads files', 'write_csv': 'writes any table', 'read_probs': 'reads files', 'ProbTable': 'holds what read_table found', 'row_names': 'the door',
     },
     'decide.thresholds': {
-        'check_pair': 'the door of pairs', 'check_class': 'the door of one class', 'class_names': 'gives names', 'explore_thresholds': 'a slider over plot_thresholds', 'check_thresholds': 'checks values',
+        'check_pair': 'the door of pairs', 'check_class': 'the door of one class', 'class_names': 'gives names', 'classes_of': 'gives names', 'like_classes': 'gives names', 'explore_thresholds': 'a slider over plot_thresholds', 'check_thresholds': 'checks values',
         'score_ways': 'counts arrays of nested_score', 'fold_array': 'checks values', 'NestedScore': 'holds what nested_score found',
         'group_counts': 'counts arrays of bootstrap_f1', 'NestedScore.save': 'writes', 'NestedScore.load': 'reads',
     },

@@ -100,8 +100,7 @@ def test_nested(case, n):
             nested_score(p, y, folds)
         return
     score = nested_score(p, y, folds, fallback=None)
-    assert score.nested <= score.in_sample + 1e-12          # in-sample thresholds are the best there are
-    assert score.at_half <= score.in_sample + 1e-12
+    assert score.at_half <= score.in_sample + 1e-12          # in-sample thresholds are the best single ones
     assert score.unscored == np.flatnonzero(~y.any(0)).tolist()
     for k in np.unique(folds):                              # each fold's decisions do not depend on its own targets
         other = y.copy()
@@ -149,8 +148,12 @@ def test_what_has_names_is_matched_by_them(case, seed):
     t = fit_thresholds(p, y)
     named = pd.Series(t, probs.columns).sample(frac=1, random_state=seed)
     hard = pd.DataFrame(p > .3, probs.index, probs.columns)
-    assert np.array_equal(fit_thresholds(probs, mixed(targs, seed)), t)
-    assert np.array_equal(apply_thresholds(probs, named), apply_thresholds(p, t))
+    found, decided = fit_thresholds(probs, mixed(targs, seed)), apply_thresholds(probs, named)
+    assert found.to_dict() == dict(zip(probs, t))
+    assert decided.equals(pd.DataFrame(apply_thresholds(p, t), probs.index, probs.columns))
+    for what in (lambda: apply_thresholds(probs, t), lambda: cap_labels(probs, t, hard, 1)):        # whose would they be?
+        with pytest.raises(DecisionError, match="without names for the classes"):
+            what()
     assert np.array_equal(apply_thresholds(probs, dict(named), cap=1), apply_thresholds(p, t, cap=1))
     assert np.array_equal(cap_labels(probs, named, mixed(hard, seed), 1), cap_labels(p, t, p > .3, 1))
     assert np.array_equal(group_counts(targs, mixed(hard, seed), by_id["groups"]), group_counts(y, p > .3, groups))
