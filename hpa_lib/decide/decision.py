@@ -26,7 +26,9 @@ from hpa_lib.decide.blend import (
 from .calibrate import Calibration, fit_calibration
 from .prior_shift import adjust, em_table
 from .threshold_rules import DEFAULT_RULE, apply_fallbacks, expected_f1_thresholds, threshold_rule
-from .thresholds import NestedScore, apply_thresholds, bootstrap_f1, cap_labels, fold_array, score_ways
+from hpa_lib.decide.thresholds import (
+    FEW_GROUPS, NestedScore, apply_thresholds, bootstrap_f1, cap_labels, fold_array, score_ways,
+)
 
 # %% ../../nbs/decide/65_decision.ipynb #c-decision-kinds
 def _check_known(known:Mapping[str,list], names:Iterable[str]) -> None:
@@ -58,6 +60,7 @@ class Decision(BaseModel):
     ratios:dict[str, _Share]={} # class name -> mean probability where it was fitted; with a calibration only
     fitted_on:dict[str, int|str]={} # samples, groups, folds, groups that the folds cut; of averaged twins their groups
     scores:dict[str, float]={} # macro F1: nested, in_sample, at_half, and the interval low, high
+    few_groups:list[str]=[] # classes with positives in so few groups that the interval rests on the others' spread
 
     @model_validator(mode='before')
     @classmethod
@@ -263,8 +266,9 @@ def fit_decision(
     twins = _uncut_twins(samples, fold) if options.average_twins else None
     # The decision and its score
     decision, score = _nested(probs, targs, fold_array(fold, len(ids)), options, twins)
-    truth = targs[list(decision.thresholds)].to_numpy()
-    spread = bootstrap_f1(truth, score.hard, groups.to_numpy(), n=draws)
+    truth = targs[list(decision.thresholds)]
+    said = pd.DataFrame(score.hard, truth.index, truth.columns)
+    spread = bootstrap_f1(truth, said, groups, n=draws)
     scores = dict(
         nested=score.nested,
         low=spread['low'],
@@ -275,7 +279,18 @@ def fit_decision(
     # Where it came from
     about = _origin(fold, groups)
     if options.average_twins: about['twin_groups'] = int(twin_groups(twins, ids).nunique())
-    return decision.model_copy(update=dict(fitted_on=about, scores=scores)), score
+    known = dict(fitted_on=about, scores=scores, few_groups=spread['few_groups'])
+    return decision.model_copy(update=known), score
+
+# %% ../../nbs/decide/65_decision.ipynb #decision-spread
+@patch(as_prop=True)
+def spread(self:Decision) -> str:
+    "The interval in words, with the classes it knows little of; empty for a decision that was not scored"
+    if 'low' not in self.scores: return ''
+    words = f"95 % interval over groups {self.scores['low']:.3f} to {self.scores['high']:.3f}"
+    if not self.few_groups: return words
+    names = ', '.join(self.few_groups)
+    return f"{words} (positives in fewer than {FEW_GROUPS} groups, spread lent by other classes: {names})"
 
 # %% ../../nbs/decide/65_decision.ipynb #c-fold-column
 def _one_or_blend(tables:Mapping, blend:str|None) -> None:
@@ -394,5 +409,6 @@ def shift_decision(
         thresholds=dict(zip(p, thresh.tolist())),
         rule='expected_f1',
         scores={},
+        few_groups=[],
     )
     return decision.model_copy(update=moved), found
