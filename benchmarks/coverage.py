@@ -131,6 +131,14 @@ def summary(rows: pd.DataFrame) -> dict:
     return line
 
 
+def append(path: Path, lines: list) -> None:
+    "Add lines to a CSV"
+    found = pd.DataFrame(lines).round(4)
+    if path.is_file():
+        found = pd.concat([pd.read_csv(path), found], ignore_index=True)
+    found.to_csv(path, index=False)
+
+
 def main() -> None:
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("--tables", type=Path, required=True, help="folder with kaggle_train.csv.gz and hpav18.csv.gz")
@@ -141,7 +149,7 @@ def main() -> None:
     p.add_argument("--skills", nargs="+", choices=list(SKILLS), default=list(SKILLS))
     p.add_argument("--percentile", action="store_true", help="also the percentile bootstrap")
     p.add_argument("--seed", type=int, default=0)
-    p.add_argument("--out", type=Path, help="CSV, one row per table, skill, size and quantity; added to where it is there")
+    p.add_argument("--out", type=Path, help="CSV, one row per table, skill, size and quantity; rows are added to it")
     a = p.parse_args()
     lines = []
     for name in a.only:
@@ -160,11 +168,8 @@ def main() -> None:
                 for line in shown.itertuples(index=False):
                     print(" ".join(f"{o!s:>10}" for o in line), flush=True)
                 print(f"{spent:.0f} s", flush=True)
-    if a.out:
-        found = pd.DataFrame(lines)
-        if a.out.is_file():
-            found = pd.concat([pd.read_csv(a.out), found], ignore_index=True)
-        found.round(4).to_csv(a.out, index=False)
+                if a.out:
+                    append(a.out, lines[-2:])
 
 
 if __name__ == "__main__":

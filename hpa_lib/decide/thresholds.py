@@ -20,7 +20,7 @@ from fastcore.basics import patch
 
 from ..core import DecisionError, few, writing
 from ..data.probs import by_class, check_hot, check_probs, column_names, match, row_names, same_things
-from ..data.scores import counts_f1, f1_per_class, macro_f1, mean_f1
+from ..data.scores import counts_f1, f1_per_class, macro_f1
 
 # %% ../../nbs/decide/60_thresholds.ipynb #check-pair
 def check_pair(
