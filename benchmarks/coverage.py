@@ -2,8 +2,14 @@
 """How often do the intervals of macro F1 hold what they are meant to hold? Simulated samples from the label tables of Kaggle and HPAv18.
 
     python benchmarks/coverage.py --tables FOLDER                          # kaggle_train.csv.gz and hpav18.csv.gz; 300 and 4,000 pictures
-    python benchmarks/coverage.py --tables FOLDER --sizes 31000 --out coverage.csv
-    python benchmarks/coverage.py --tables FOLDER --percentile             # also the percentile bootstrap of whole groups, for comparison
+
+`results/coverage.csv` was made by three commands, about 45 minutes on one core:
+
+    python benchmarks/coverage.py --tables FOLDER --sizes 300 --samples 1000 --percentile --out coverage.csv
+    python benchmarks/coverage.py --tables FOLDER --sizes 4000 --percentile --out coverage.csv
+    python benchmarks/coverage.py --tables FOLDER --sizes 31000 --draws 100 --out coverage.csv
+
+With --percentile the percentile bootstrap is measured beside it: groups drawn with replacement, absent classes leaving the mean.
 
 The population: groups of pictures with their labels are drawn from the table with replacement, as many as give `--sizes` pictures on average
 (HPAv18: the pictures of an antibody, Kaggle: each picture by itself). Two deciders look at them. What a decider sees of a class is normal: a part
@@ -160,7 +166,7 @@ def main() -> None:
                 begun = time.perf_counter()
                 rows = pd.DataFrame([row for k in range(a.samples) for row in one(population, size, a.draws, a.seed + k, a.percentile)])
                 for what, part in rows.groupby("what", sort=False):
-                    lines.append(dict(table=name, skill=skill, pictures=size, what=what, samples=a.samples) | summary(part))
+                    lines.append(dict(table=name, skill=skill, pictures=size, what=what, samples=a.samples, draws=a.draws) | summary(part))
                 spent = time.perf_counter() - begun
                 shown = pd.DataFrame(lines[-2:]).round(3)
                 if len(lines) == 2:
