@@ -130,8 +130,7 @@ def _summary(run):
     r = run.report
     apart = run.decision.fitted_on if 'scored' in run.decision.fitted_on else None
     how = f"thresholds of {apart['samples']} samples held out for them" if apart else "nested out-of-fold"
-    spread = f"{how}, 95 % interval over groups {r['low']:.3f} to {r['high']:.3f}"
-    score = f"macro F1 {r['nested']:.3f} ({spread}); at .5 {r['at_half']:.3f}"
+    score = f"macro F1 {r['nested']:.3f} ({how}, {run.decision.spread}); at .5 {r['at_half']:.3f}"
     seen = f" SEEN: folds {r['seen']} were scored on samples that trained the first weights." if r.get('seen') else ''
     return '\n'.join([
         f"{score}; mean average precision {r['mean_ap']:.3f}; {r['samples']} samples, folds {r['folds']}{seen}",
@@ -669,9 +668,7 @@ def decide(
     # The decision
     decision, score = _fit_said(tables, apart, samples, vocab, said, blend)
     print(score.per_class.round(3).to_string())
-    s = decision.scores
-    spread = f"95 % interval {s['low']:.3f} to {s['high']:.3f}"
-    print(f"{decision.save(out or 'decision.json')}: {score}; {spread}; {decision.fitted_on}")
+    print(f"{decision.save(out or 'decision.json')}: {score}; {decision.spread}; {decision.fitted_on}")
     if rank: print(_ranking(tables, samples, vocab))
 
 def _of_tables(run, which, **said):
@@ -717,7 +714,7 @@ def _decide_run(path, said, blend):
     if 'known' in said: said['known'] = os.path.abspath(said['known'])
     run = _again(path, 'decide', decide=said, blend=dict(how=blend) if blend else {})
     s = run.decision.scores
-    nested = f"macro F1 {s['nested']:.3f} (nested; 95 % interval {s['low']:.3f} to {s['high']:.3f})"
+    nested = f"macro F1 {s['nested']:.3f} (nested; {run.decision.spread})"
     others = f"in-sample {s['in_sample']:.3f}, at .5 {s['at_half']:.3f}"
     print(f"{run.path/'decision.json'}: {nested}, {others}; {run.decision.fitted_on}")
 

@@ -22,7 +22,10 @@ from ..data.labels import HPA28, Vocab, get_vocab
 from ..data.probs import align_tables, check_hot, check_probs, class_table, match, same_things
 from ..data.samples import derive_groups, tidy_samples
 from ..data.scores import counts_f1, f1_per_class, macro_f1, mean_ap
-from .thresholds import apply_thresholds, fit_thresholds, fold_array, group_counts
+from hpa_lib.decide.thresholds import (
+    apply_thresholds, check_draws, class_names, class_support, draw_f1, f1_interval, fit_thresholds, fold_array,
+    group_counts,
+)
 
 # %% ../../nbs/decide/64_blend.ipynb #c-68c47f79
 _NEAR = 1e-7                                                     # nearest to 0 and 1 that a logarithm gets
@@ -443,20 +446,16 @@ def _repeats(hard:np.ndarray|pd.DataFrame|list, name:str) -> dict: # name -> N x
     repeats = list(hard) if np.ndim(hard) == 3 else [hard]
     return {name if len(repeats) == 1 else f'{name}[{i}]': o for i,o in enumerate(repeats)}
 
-def _draw_f1(targs:np.ndarray, hard:np.ndarray, groups:Iterable|None, draws:np.ndarray) -> np.ndarray:
-    "Macro F1 of each draw of groups, mean over the repeats in `hard` (R x N x C); NaN where a draw has no positive"
-    f1 = []
-    for h in hard:
-        counts = group_counts(targs, h, groups)                   # G x 3 x C
-        drawn = draws @ counts.reshape(len(counts), -1)
-        f1.append(counts_f1(drawn.reshape(len(draws), 3, -1)))
-    f1 = np.stack(f1)                                             # R x draws x C
+def _mean_draws(counts:list[np.ndarray], n:int, seed:int) -> tuple[np.ndarray,np.ndarray]: # C and n x C
+    "F1 of each class, and on each draw of groups: means over the repeats"
+    f1 = [counts_f1(o.sum(0)) for o in counts]
+    draws = [draw_f1(o, n, seed) for o in counts]
+    return np.mean(f1, axis=0), np.mean(draws, axis=0)
 
-    # Draws with a positive
-    some = ~np.isnan(f1[0]).all(1)
-    out = np.full(len(draws), np.nan)
-    out[some] = np.nanmean(f1[:,some], axis=(0, 2))
-    return out
+def _share_differing(a:np.ndarray, b:np.ndarray) -> float: # R x N x C, bool
+    "Of the labels that either gives the share that the other does not"
+    a, b = a.mean(0), b.mean(0)
+    return float(abs(a - b).sum() / max(np.maximum(a, b).sum(), 1))
 
 # %% ../../nbs/decide/64_blend.ipynb #paired-f1
 def paired_f1(
@@ -466,9 +465,10 @@ def paired_f1(
     groups:Iterable|None=None, # N, the group of each sample: a Series by id, or as the others; None: each by itself
     n:int=1000, # draws
     seed:int=0, # of the draws
-    level:float=.95, # share of draws inside the interval
-) -> dict[str,float]: # difference (a less b), low, high, std
-    "The difference of two macro F1, and its bootstrap spread"
+    level:float=.95, # how often such intervals are meant to hold the truth
+) -> dict[str,float|list]: # difference (a less b), low, high, std; absent and few_groups, see `class_support`
+    "The difference of two macro F1, and its interval over groups"
+    n = check_draws(n, level)
     # One order of samples and classes
     a, b = _repeats(a, 'a'), _repeats(b, 'b')
     targs, groups, *hard = match(targs=targs, groups=groups, **a, **b)
@@ -477,16 +477,13 @@ def paired_f1(
     a, b = hard[:len(a)], hard[len(a):]
     if groups is not None: groups = np.asarray(groups)
     difference = np.mean([macro_f1(y, o) for o in a]) - np.mean([macro_f1(y, o) for o in b])
-
     # Both on the same draws
-    size = len(group_counts(y, a[0], groups))
-    rng = np.random.default_rng(seed)
-    draws = rng.multinomial(size, np.full(size, 1/size), size=n).astype(float)
-    spread = _draw_f1(y, a, groups, draws) - _draw_f1(y, b, groups, draws)
-    if np.isnan(spread).all():
-        raise DecisionError(f"no draw of the {size} groups has a positive: there is nothing to compare")
-    low, high = np.nanquantile(spread, [(1 - level)/2, (1 + level)/2])
-    return dict(difference=float(difference), low=float(low), high=float(high), std=float(np.nanstd(spread)))
+    counts = [[group_counts(y, o, groups) for o in way] for way in (a, b)]
+    (f1_a, draws_a), (f1_b, draws_b) = (_mean_draws(o, n, seed) for o in counts)
+    spread = f1_interval(
+        difference, f1_a - f1_b, draws_a - draws_b, counts[0][0], level, differ=_share_differing(a, b),
+    )
+    return dict(difference=float(difference)) | spread | class_support(class_names(targs), counts[0][0])
 
 # %% ../../nbs/decide/64_blend.ipynb #compare-blends
 def compare_blends(

@@ -29,7 +29,10 @@ from .prior_shift import adjust, em_table, match_ratios, most_probable
 from hpa_lib.decide.threshold_rules import (
     DEFAULT_RULE, apply_fallbacks, expected_f1_thresholds, ratio_thresholds, threshold_rule, wanted_ratios,
 )
-from .thresholds import NestedScore, apply_thresholds, bootstrap_f1, cap_labels, fold_array, score_ways
+from hpa_lib.decide.thresholds import (
+    FEW_GROUPS, NestedScore, apply_thresholds, bootstrap_f1, cap_labels, fold_array, score_ways,
+)
+
 
 # %% ../../nbs/decide/65_decision.ipynb #c-decision-kinds
 def _check_known(known:Mapping[str,list], names:Iterable[str]) -> None:
@@ -63,6 +66,7 @@ class Decision(BaseModel):
     ratios:dict[str, _Share]={} # class name -> mean probability where it was fitted; with a calibration only
     fitted_on:dict[str, int|str]={} # samples, groups, folds, groups that the folds cut; of averaged twins their groups
     scores:dict[str, float]={} # macro F1: nested, in_sample, at_half, and the interval low, high
+    few_groups:list[str]=[] # classes with positives in so few groups that the interval rests on the others' spread
 
     @model_validator(mode='before')
     @classmethod
@@ -319,8 +323,9 @@ def fit_decision(
     twins = _uncut_twins(samples, fold) if options.average_twins else None
     # The decision and its score
     decision, score = _nested(probs, targs, fold_array(fold, len(ids)), options, twins)
-    truth = targs[list(decision.thresholds)].to_numpy()
-    spread = bootstrap_f1(truth, score.hard, groups.to_numpy(), n=draws)
+    truth = targs[list(decision.thresholds)]
+    said = pd.DataFrame(score.hard, truth.index, truth.columns)
+    spread = bootstrap_f1(truth, said, groups, n=draws)
     scores = dict(
         nested=score.nested,
         low=spread['low'],
@@ -331,7 +336,18 @@ def fit_decision(
     # Where it came from
     about = _origin(fold, groups)
     if options.average_twins: about['twin_groups'] = int(twin_groups(twins, ids).nunique())
-    return decision.model_copy(update=dict(fitted_on=about, scores=scores)), score
+    known = dict(fitted_on=about, scores=scores, few_groups=spread['few_groups'])
+    return decision.model_copy(update=known), score
+
+# %% ../../nbs/decide/65_decision.ipynb #decision-spread
+@patch(as_prop=True)
+def spread(self:Decision) -> str:
+    "The interval in words, with the classes it knows little of; empty for a decision that was not scored"
+    if 'low' not in self.scores: return ''
+    words = f"95 % interval over groups {self.scores['low']:.3f} to {self.scores['high']:.3f}"
+    if not self.few_groups: return words
+    names = ', '.join(self.few_groups)
+    return f"{words} (positives in fewer than {FEW_GROUPS} groups, spread lent by other classes: {names})"
 
 # %% ../../nbs/decide/65_decision.ipynb #c-fold-column
 def _one_or_blend(tables:Mapping, blend:str|None) -> None:
@@ -453,8 +469,8 @@ def fit_apart(
     **kwargs
 ) -> tuple[Decision,NestedScore]: # the decision, and how good it is on samples that it has not seen
     "A decision fitted on samples held out for it; raises `DecisionError` where one or a group of them is scored too"
-    decision, _ = fit_decision(apart, samples, draws=1, **kwargs)
-    own, _ = fit_decision(tables, samples, draws=1, **kwargs)
+    decision, _ = fit_decision(apart, samples, draws=2, **kwargs)
+    own, _ = fit_decision(tables, samples, draws=2, **kwargs)
     first, other = (next(iter(name_tables(o).values())) for o in (tables, apart))
     ids = class_table(first).index
     rows = _labelled(_with_id(samples), ids)
@@ -480,7 +496,8 @@ def fit_apart(
         nested=score.nested, low=spread['low'], high=spread['high'], in_sample=score.in_sample, at_half=score.at_half,
     )
     about = decision.fitted_on | dict(scored=len(ids))
-    return decision.model_copy(update=dict(fitted_on=about, scores=scores)), score
+    known = dict(fitted_on=about, scores=scores, few_groups=spread['few_groups'])
+    return decision.model_copy(update=known), score
 
 def _check_apart(fitted:pd.Series, scored:pd.Series) -> None:
     "Raises `DecisionError` for samples and groups on both sides"
@@ -518,5 +535,6 @@ def shift_decision(
         rule='expected_f1',
         rates={},
         scores={},
+        few_groups=[],
     )
     return decision.model_copy(update=moved), found

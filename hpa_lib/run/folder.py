@@ -553,7 +553,7 @@ def seen_facts(
 # %% ../../nbs/run/84_folder.ipynb #report-words
 def _report_words(run:Run, facts:dict) -> list[str]: # paragraphs
     apart = run.decision.fitted_on.get('samples') if 'scored' in run.decision.fitted_on else None
-    words = [_score_words(run.decision.scores, facts, apart), _made_of_words(run, facts)]
+    words = [_score_words(run.decision, facts, apart), _made_of_words(run, facts)]
     if len(run.trained) == 1 and not apart:
         words.append("Only one fold was trained: its validation samples were cut by groups to score the thresholds, "
                      "and the spread between folds is not known.")
@@ -569,11 +569,11 @@ def _report_words(run:Run, facts:dict) -> list[str]: # paragraphs
                      "scores are of what was made before.")
     return words
 
-def _score_words(s:dict, facts:dict, apart:int|None) -> str: # the score that counts first
+def _score_words(decision:Decision, facts:dict, apart:int|None) -> str: # the score that counts first
+    s = decision.scores
     where = f"{apart} samples held out for it" if apart else "other folds"
     how = f"every threshold fitted on {where}"
-    return (f"Macro F1 {s['nested']:.3f} (nested: {how}), "
-            f"95 % interval over groups {s['low']:.3f} to {s['high']:.3f}; "
+    return (f"Macro F1 {s['nested']:.3f} (nested: {how}), {decision.spread}; "
             f"in-sample {s['in_sample']:.3f}, all thresholds at .5 {s['at_half']:.3f}; "
             f"mean average precision {facts['mean_ap']:.3f}.")
 
@@ -604,7 +604,7 @@ def report_run(
     # In numbers
     facts = dict(
         mean_ap=mean_ap(targs, probs), samples=len(probs), groups=int(groups.nunique()),
-        folds=run.trained, unscored=score.unscored,
+        folds=run.trained, unscored=score.unscored, few_groups=run.decision.few_groups,
     )
     per_class = dict(per_class=score.per_class.to_dict('index'))
     write_json(run.path/'report.json', run.decision.scores | facts | seen_facts(run) | per_class)

@@ -56,7 +56,7 @@ def test_a_part_for_thresholds_is_what_they_are_fitted_on(files):
     assert '30 samples are scored, 30 fit thresholds; the others do neither' in said
     found = load_decision('d.json')
     apart, scored = (table[part == k].assign(fold=np.arange(30) % 2) for k in (2, 1))
-    want, score = fit_apart(apart, scored, samples.drop(columns=['twin', 'group']), rule='exact', draws=1)
+    want, score = fit_apart(apart, scored, samples.drop(columns=['twin', 'group']), rule='exact', draws=2)
     assert found.thresholds == want.thresholds and np.isclose(found.scores['nested'], score.nested) and found.fitted_on['scored'] == 30
 
 
@@ -80,7 +80,7 @@ def test_a_shifted_decision_averages_twins(files):
     folds = pd.DataFrame(dict(Id=table.id, fold=np.arange(90)//2 % 3))
     folds.to_csv('f.csv', index=False)
     how = ['--labels', 'labels.csv', '--folds', 'f.csv', '--calibrate', 'offset']
-    decision, _ = fit_decision(table.assign(fold=folds.fold), samples, calibrate='offset', average_twins=True, draws=1)
+    decision, _ = fit_decision(table.assign(fold=folds.fold), samples, calibrate='offset', average_twins=True, draws=2)
     decision.save('t.json')
     few = table[table.Cytosol > .5]
     few.to_parquet('few.parquet')

@@ -84,7 +84,7 @@ def test_who_is_asked_for_what(run, aside):
 def test_thresholds_are_fitted_on_their_rows_and_scored_on_the_others(run, aside):
     decision, score = decide_run(run)
     fitted, scored = run.probs('thresh'), run.probs('oof')
-    alone, _ = fit_decision(fitted.assign(fold=np.arange(len(fitted)) % 2), run.samples, draws=1)
+    alone, _ = fit_decision(fitted.assign(fold=np.arange(len(fitted)) % 2), run.samples, draws=2)
     assert decision.thresholds == alone.thresholds
     truth = target_table(run.samples.set_index('id').labels.loc[scored.id], list(THREE))
     assert np.isclose(score.nested, macro_f1(truth, decision.hard(scored)[list(THREE)]))
