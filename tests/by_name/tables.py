@@ -47,11 +47,17 @@ T, U, C = load('decide.thresholds'), load('decide.threshold_rules'), load('decid
 X, B, D, W, V = load('decide.prior_shift'), load('decide.blend'), load('decide.decision'), load('decide.submit'), load('see.report')
 CALIBRATION = C.fit_calibration(P, Y, 'platt')
 OFFSET = C.fit_calibration(P, Y, 'offset')
+BROKEN = P.copy()
+BROKEN.loc['s07'] = .5
+FAULTS = C.find_faults(BROKEN, Y)
 DECISION = D.Decision(thresholds=THRESH.to_dict(), calibration=CALIBRATION)
 MEETING = D.Decision(thresholds=THRESH.to_dict(), rates=RATIOS.to_dict())
 MOVABLE = D.Decision(thresholds=THRESH.to_dict(), calibration=OFFSET, ratios=OFFSET.apply(P).mean().to_dict())
 BLEND = B.Blend(how='mean', weights=dict(one=1., two=2.), classes=NAMES)
 OOF = P.assign(fold=FOLDS)
+
+
+def found_faults(o): return dict(rows=sorted(o.rows), most=o.most, curves=pd.DataFrame(o.curves)[NAMES].to_numpy())
 
 
 def two(call, **more):
@@ -133,6 +139,9 @@ ENTRIES = {
             lambda probs, targs, folds: C.cross_fit(probs, targs, folds),
             dict(probs=(P, TABLE), targs=(Y, TABLE), folds=(FOLDS, ROWS)), exact=False,
         ),
+        'trusted_slope': pair(lambda probs, targs: C.trusted_slope(probs, targs)[2], exact=False),
+        'find_faults': pair(lambda probs, targs: found_faults(C.find_faults(probs, targs)), exact=False),
+        'Faults.silent': Entry(lambda probs: FAULTS.silent(probs), dict(probs=(BROKEN, [*ALONE, class_less, class_more]))),
     },
     'decide.prior_shift': {
         'adjust': Entry(
@@ -188,6 +197,15 @@ ENTRIES = {
         ),
         'refit_decision': Entry(
             lambda tables: pd.Series(D.refit_decision(MEETING, tables).thresholds), dict(tables=(P, [*ALONE, counted, doubled, class_less])),
+        ),
+        'fit_apart': Entry(
+            lambda apart, tables, samples: D.fit_apart(apart, tables, samples.reset_index(drop='id' in samples), draws=20)[0].scores['nested'],
+            dict(
+                apart=(OOF[:30], [permuted_rows, counted, doubled, categorical_ids, as_text]),
+                tables=(OOF[30:], [permuted_rows, counted, doubled, categorical_ids, as_text]),
+                samples=(SAMPLES.set_index('id'), ROWS),
+            ),
+            exact=False,
         ),
         'shift_decision': Entry(
             lambda tables: D.shift_decision(MOVABLE, tables, n=5)[1].ratio, dict(tables=(Q, [*ALONE, counted, doubled, class_less])), exact=False,
@@ -301,7 +319,7 @@ EXEMPT = {
     'decide.threshold_rules': {'wanted_ratios': 'asked by ratio_thresholds', 'plot_ranking': 'a table of ranking_table', 'threshold_rule': 'a name', 'ranking_table': 'a ranking'},
     'decide.calibrate': {
         'plot_reliability': 'draws reliability', 'like_table': 'gives names back', 'shared_slope': 'arrays of logits',
-        'Calibration': 'holds what fit_calibration found',
+        'Calibration': 'holds what fit_calibration found', 'Faults': 'holds what find_faults found', 'clipped_logits': 'numbers of any shape',
     },
     'decide.prior_shift': {'most_probable': 'arrays of match_ratios and Decision.hard'},
     'decide.blend': {
