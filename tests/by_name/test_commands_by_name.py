@@ -11,9 +11,7 @@ LINES = [(name, i) for name in ENTRIES for i in range(len(ENTRIES[name]))]
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch):
-    "Intervals are not asked about here, and take half of the time; neither are figures"
-    for room in ('thresholds', 'decision'):
-        monkeypatch.setattr(f'hpa_lib.decide.{room}.bootstrap_f1', lambda *a, **k: dict(score=.5, low=.4, high=.6, std=.1))
+    "Figures are not asked about here, and take their time"
     for o in ('plot_history', 'plot_classes', 'plot_curves', 'plot_samples'): monkeypatch.setattr(f'hpa_lib.run.folder.{o}', lambda *a, **k: 'not drawn')
 
 
