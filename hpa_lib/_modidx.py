@@ -522,6 +522,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                     'hpa_lib.data.store.pack_estimate': ('data/store.html#pack_estimate', 'hpa_lib/data/store.py'),
                                     'hpa_lib.data.store.pack_sizes': ('data/store.html#pack_sizes', 'hpa_lib/data/store.py')},
             'hpa_lib.decide.blend': { 'hpa_lib.decide.blend.Blend': ('decide/blend.html#blend', 'hpa_lib/decide/blend.py'),
+                                      'hpa_lib.decide.blend.Blend.__repr_args__': ( 'decide/blend.html#blend.__repr_args__',
+                                                                                    'hpa_lib/decide/blend.py'),
                                       'hpa_lib.decide.blend.Blend._aligned': ( 'decide/blend.html#blend._aligned',
                                                                                'hpa_lib/decide/blend.py'),
                                       'hpa_lib.decide.blend.Blend._facts': ('decide/blend.html#blend._facts', 'hpa_lib/decide/blend.py'),

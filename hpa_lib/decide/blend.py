@@ -191,6 +191,9 @@ class Blend(BaseModel):
         if self.how == 'stack': return "a weight for each table and class"
         weights = _weights(self.weights, self.weights, self.classes).mean(axis=1)
         return _pool_note(weights, self.aside, self.fitted.get('samples', 0))
+    def __repr_args__(self):
+        yield from super().__repr_args__()
+        yield 'note', self.note
     @model_serializer(mode='wrap')
     def _facts(self, handler):
         facts = handler(self)
@@ -464,7 +467,7 @@ def _pool_weights(z:np.ndarray, sane:np.ndarray, y:np.ndarray, pull:float) -> np
 
         # Derivatives, through the mean and the softmax
         miss = (expit(u) - y) / total
-        slope = (heard*miss).sum((1, 2)) - (count*miss*u).sum((1, 2)) + pull*(uneven + 1)
+        slope = np.tensordot(heard, miss, 2) - count[:,:,0]@(miss*u).sum(1) + pull*(uneven + 1)
         return value/y.size, w*(slope - w@slope)/y.size
     start = np.zeros(len(z))
     options = dict(ftol=1e-13, gtol=1e-9, maxiter=1000)

@@ -12,7 +12,6 @@ from hypothesis.extra import numpy as hnp
 from pydantic import ValidationError
 
 from hpa_lib.core import DecisionError
-from hpa_lib.data.folds import grouped_folds
 from hpa_lib.data.labels import HPA28, Z2G10, Vocab
 from hpa_lib.data.probs import align_tables, class_table, read_probs, read_table, reduce_views
 from hpa_lib.data.samples import derive_groups
