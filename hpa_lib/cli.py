@@ -639,7 +639,7 @@ def decide(
     folds:str=None,
     rule:str=None, # threshold rule, such as exact, single or "shrunk(10)"; default: the run's, else calibrated
     calibrate:str=None, # offset, platt, beta, temperature or isotonic
-    # for several tables, weights learned: simplex (default), hill_climb, stack; or equal ones: mean, logit, rank, max, ...
+    # for several tables, weights learned: log_pool (default), simplex, hill_climb, stack; or equal ones: mean, logit, ...
     blend:str=None,
     fallbacks:str=None, # for empty rows, tried in turn, such as ".4,argmax"; none: they stay empty; default: argmax
     cap:int=None, # at most so many labels a row
@@ -669,6 +669,7 @@ def decide(
     decision, score = _fit_said(tables, apart, samples, vocab, said, blend)
     print(score.per_class.round(3).to_string())
     print(f"{decision.save(out or 'decision.json')}: {score}; {decision.spread}; {decision.fitted_on}")
+    if decision.blend: print(f"blend {decision.blend.how}: {decision.blend.note}")
     if rank: print(_ranking(tables, samples, vocab))
 
 def _of_tables(run, which, **said):
@@ -686,11 +687,11 @@ def _steps(fallbacks):
 def _fit_said(tables, apart, samples, vocab, said, blend):
     "A decision on tables (or on rows apart), by what was said and the library's defaults, and its score"
     from hpa_lib.decide.blend import read_known
-    from hpa_lib.decide.decision import fit_apart, fit_decision
+    from hpa_lib.decide.decision import DEFAULT_BLEND, fit_apart, fit_decision
     from hpa_lib.decide.threshold_rules import DEFAULT_RULE
     how = dict(fallbacks=['argmax'], rule=DEFAULT_RULE) | {k: v for k, v in said.items() if k != 'known'}
     if how['rule'] == 'default': how['rule'] = DEFAULT_RULE
-    if len(tables) > 1: how['blend'] = blend or 'simplex'
+    if len(tables) > 1: how['blend'] = blend or DEFAULT_BLEND
     if apart is None: decision, score = fit_decision(tables, samples, **how)
     else: decision, score = fit_apart(apart, tables, samples, **how)
     if 'known' in said:
@@ -717,6 +718,7 @@ def _decide_run(path, said, blend):
     nested = f"macro F1 {s['nested']:.3f} (nested; {run.decision.spread})"
     others = f"in-sample {s['in_sample']:.3f}, at .5 {s['at_half']:.3f}"
     print(f"{run.path/'decision.json'}: {nested}, {others}; {run.decision.fitted_on}")
+    if run.decision.blend: print(f"blend {run.decision.blend.how}: {run.decision.blend.note}")
 
 def _truth(probs, labels, reading):
     "What is true of the samples: said, or known to the run that the tables are of; and the vocabulary"
@@ -798,7 +800,7 @@ def blend_cmd(
     probs:Annotated[str, dict(nargs='+')],
     # for runs: the run folder to make; for tables: the table to write, .parquet or .csv
     out:str='blend.parquet',
-    # for runs, weights learned: simplex (default), hill_climb, stack;
+    # for runs, weights learned: log_pool (default), simplex, hill_climb, stack;
     # for both: mean (default of tables), geometric, logit, rank, power(p) or max
     how:str=None,
     weights:str=None, # for some tables, by name without extension: "a=2,b=1"
@@ -807,12 +809,13 @@ def blend_cmd(
     vocab:str='hpa28', # class names of .npy files
 ):
     "Make one run of several, or one table of probabilities of several; rows are matched by id"
+    from hpa_lib.decide.decision import DEFAULT_BLEND
     runs = [o for o in probs if _run_of(o)]
     if runs and len(runs) < len(probs):
         cure = "blend runs, or their tables (RUN/oof.parquet, RUN/test.parquet)"
         raise ValueError(f"{runs[0]} is a run folder, and not all of the others are: {cure}")
     if len(probs) < 2: raise ValueError(f"{probs[0]}: a blend needs two tables or more")
-    if runs: return _blend_runs(runs, out, how or 'simplex', weights)
+    if runs: return _blend_runs(runs, out, how or DEFAULT_BLEND, weights)
     # Tables
     from hpa_lib.data.probs import class_table, write_probs
     from hpa_lib.data.reading import text_pairs

@@ -588,7 +588,7 @@ def _score_words(decision:Decision, facts:dict, apart:int|None) -> str: # the sc
 def _made_of_words(run:Run, facts:dict) -> str: # samples, classes, folds, network
     r = run.recipe
     size = f"{facts['samples']} samples, {len(run.vocab)} classes"
-    if run.members: made = f"{size}; blended of {', '.join(run.members)}."
+    if run.members: made = f"{size}; blended of {', '.join(run.members)} ({run.decision.blend.note})."
     else: made = (f"{size}, folds {run.trained} of {r.split.folds}; "
                   f"{r.model.arch} at {r.data.size} px, {r.train.epochs} epochs.")
     if facts['unscored']: made += f" Without a positive and not scored: {', '.join(facts['unscored'])}."

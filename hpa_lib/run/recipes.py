@@ -27,7 +27,7 @@ from ..data.reading import Reading
 from ..data.sources import Source
 from ..decide.blend import blend
 from ..decide.calibrate import fit_calibration
-from ..decide.decision import FITTED_BLENDS, DecisionOptions
+from ..decide.decision import DEFAULT_BLEND, FITTED_BLENDS, DecisionOptions
 from ..decide.threshold_rules import DEFAULT_RULE, apply_fallbacks, threshold_rule
 from ..learn.augment import NEED_SIZE, augmentation, mixing
 from ..learn.losses import get_loss, loss_terms
@@ -239,7 +239,7 @@ class DecideSettings(Section):
 class BlendSettings(Section):
     "Other runs that become one; left out: the run trains its own networks"
     runs:list[str] = [] # run folders
-    how:_tried(_blends) = 'simplex' # simplex, hill_climb, stack learn weights; mean, geometric, logit, ... do not
+    how:_tried(_blends) = DEFAULT_BLEND # log_pool, simplex, hill_climb, stack learn weights; mean, logit, ... do not
 
 # %% ../../nbs/run/80_recipes.ipynb #submitsettings
 class SubmitSettings(Section):

@@ -54,6 +54,7 @@ DECISION = D.Decision(thresholds=THRESH.to_dict(), calibration=CALIBRATION)
 MEETING = D.Decision(thresholds=THRESH.to_dict(), rates=RATIOS.to_dict())
 MOVABLE = D.Decision(thresholds=THRESH.to_dict(), calibration=OFFSET, ratios=OFFSET.apply(P).mean().to_dict())
 BLEND = B.Blend(how='mean', weights=dict(one=1., two=2.), classes=NAMES)
+POOL = B.log_pool(dict(one=P, two=Q), Y)
 OOF = P.assign(fold=FOLDS)
 
 
@@ -169,6 +170,8 @@ ENTRIES = {
         'Blend.apply': tables(two(BLEND.apply), targs=False),
         'log_loss': pair(lambda targs, probs: B.log_loss(targs, probs), Y, P, ('targs', 'probs')),
         'simplex_weights': tables(two(lambda t, targs: B.simplex_weights(t, targs).weights), exact=False),
+        'log_pool': tables(two(lambda t, targs: B.log_pool(t, targs).weights), exact=False),
+        'Blend.set_aside': tables(two(POOL.set_aside), targs=False),
         'hill_climb': tables(two(lambda t, targs: B.hill_climb(t, targs, rounds=3).weights), exact=False),
         'stack': tables(two(lambda t, targs: B.stack(t, targs).apply(dict(one=P, two=Q))), exact=False),
         'nested_blend': tables(two(lambda t, targs, folds: B.nested_blend(t, targs, folds, 'mean').nested), folds=(FOLDS, ROWS)),
