@@ -6,8 +6,8 @@
 __all__ = ['FEW_GROUPS', 'check_pair', 'check_class', 'classes_of', 'like_classes', 'check_thresholds', 'class_cuts',
            'threshold_curve', 'best_threshold', 'fit_thresholds', 'plot_thresholds', 'class_names', 'threshold_facts',
            'explore_thresholds', 'apply_thresholds', 'cap_labels', 'NestedScore', 'nested_score', 'score_ways',
-           'fold_array', 'bootstrap_f1', 'group_counts', 'listed', 'draw_f1', 'f1_interval', 'class_support',
-           'check_draws']
+           'fold_array', 'group_counts', 'listed', 'draw_f1', 'f1_interval', 'class_support', 'check_draws',
+           'bootstrap_f1']
 
 # %% ../../nbs/decide/60_thresholds.ipynb #c-8e181830
 from collections.abc import Callable, Iterable, Mapping
@@ -465,26 +465,6 @@ def _read_classes(path:Path) -> pd.DataFrame:
     gaps = {o: [''] for o in _SCORED}
     return pd.read_csv(path, dtype={'class': str}, keep_default_na=False, na_values=gaps, **EXACT)
 
-# %% ../../nbs/decide/60_thresholds.ipynb #bootstrap-f1
-def bootstrap_f1(
-    targs:np.ndarray|pd.DataFrame, # N x C, 0 or 1
-    hard:np.ndarray|pd.DataFrame, # N x C, 0 or 1, the decisions; matched by id and class, arrays by place
-    groups:Iterable|None=None, # N, the group of each sample: a Series by id, a list by place; None: each by itself
-    n:int=1000, # draws
-    seed:int=0, # of the draws
-    level:float=.95, # how often such intervals are meant to hold the truth
-    like_kaggle:bool=False, # count classes without positives as 0
-) -> dict[str,float|list]: # score, low, high, std; absent and few_groups, see `class_support`
-    "Macro F1 and its interval over groups"
-    n = check_draws(n, level)
-    targs, hard, groups = match(targs=targs, hard=hard, groups=listed(groups))
-    score = macro_f1(targs, hard, like_kaggle)
-    counts = group_counts(targs, hard, groups)
-    f1 = counts_f1(counts.sum(0))
-    share = np.mean(~np.isnan(f1)) if like_kaggle else 1.
-    spread = f1_interval(score, f1, draw_f1(counts, n, seed), counts, level, share=share)
-    return dict(score=score) | spread | class_support(class_names(targs), counts)
-
 # %% ../../nbs/decide/60_thresholds.ipynb #c-121e625a
 def group_counts(
     y:np.ndarray|pd.DataFrame, # N x C, bool: targets
@@ -597,3 +577,23 @@ def check_draws(
     if not (n >= 2 and n % 1 == 0 and 0 < level < 1):
         raise DecisionError(f"n={n}, level={level}: at least two draws, a whole number, and a level between 0 and 1")
     return int(n)
+
+# %% ../../nbs/decide/60_thresholds.ipynb #bootstrap-f1
+def bootstrap_f1(
+    targs:np.ndarray|pd.DataFrame, # N x C, 0 or 1
+    hard:np.ndarray|pd.DataFrame, # N x C, 0 or 1, the decisions; matched by id and class, arrays by place
+    groups:Iterable|None=None, # N, the group of each sample: a Series by id, a list by place; None: each by itself
+    n:int=1000, # draws
+    seed:int=0, # of the draws
+    level:float=.95, # how often such intervals are meant to hold the truth
+    like_kaggle:bool=False, # count classes without positives as 0
+) -> dict[str,float|list]: # score, low, high, std; absent and few_groups, see `class_support`
+    "Macro F1 and its interval over groups"
+    n = check_draws(n, level)
+    targs, hard, groups = match(targs=targs, hard=hard, groups=listed(groups))
+    score = macro_f1(targs, hard, like_kaggle)
+    counts = group_counts(targs, hard, groups)
+    f1 = counts_f1(counts.sum(0))
+    share = np.mean(~np.isnan(f1)) if like_kaggle else 1.
+    spread = f1_interval(score, f1, draw_f1(counts, n, seed), counts, level, share=share)
+    return dict(score=score) | spread | class_support(class_names(targs), counts)
