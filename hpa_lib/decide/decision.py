@@ -7,7 +7,7 @@ __all__ = ['FITTED_BLENDS', 'Decision', 'load_decision', 'DecisionOptions', 'fit
 
 # %% ../../nbs/decide/65_decision.ipynb #c-bdf67ead
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Annotated
 
@@ -17,7 +17,7 @@ from fastcore.basics import patch, store_attr
 from fastcore.meta import delegates
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from ..core import DataError, DecisionError, few, write_text
+from ..core import DataError, DecisionError, few, own_name, write_text
 from ..data.labels import Vocab
 from ..data.probs import align_tables, class_table, name_tables
 from hpa_lib.decide.blend import (
@@ -28,7 +28,9 @@ from .prior_shift import adjust, em_table, match_ratios, most_probable
 from hpa_lib.decide.threshold_rules import (
     DEFAULT_RULE, apply_fallbacks, expected_f1_thresholds, ratio_thresholds, threshold_rule, wanted_ratios,
 )
-from .thresholds import NestedScore, apply_thresholds, bootstrap_f1, cap_labels, fold_array, score_ways
+from hpa_lib.decide.thresholds import (
+    NestedScore, apply_thresholds, bootstrap_f1, cap_labels, check_thresholds, fold_array, score_ways,
+)
 
 # %% ../../nbs/decide/65_decision.ipynb #c-decision-kinds
 def _check_known(known:Mapping[str,list], names:Iterable[str]) -> None:
@@ -222,7 +224,7 @@ class DecisionOptions:
         average_twins:bool=False, # the mean over each twin group, by the column `twin` of the samples
         calibrate:str|None=None, # method of `fit_calibration`; None: no calibration
         faults:bool=True, # set samples aside whose outputs say nothing, see `find_faults`
-        rule:str=DEFAULT_RULE, # threshold rule by name, see `threshold_rule`
+        rule:str|Callable=DEFAULT_RULE, # threshold rule: a name, or (probs, targs) -> thresholds, see `threshold_rule`
         fallbacks:Iterable[float|str]|str|None='argmax', # for empty rows, see `apply_fallbacks`; None: they stay empty
         cap:int|None=None, # at most so many labels per sample
         ratio_on:str='oof', # where the rule "ratio" meets its rates: "oof", or "decided", see `refit_decision`
@@ -270,7 +272,9 @@ def _fit(tables:Mapping, targs:pd.DataFrame, options:DecisionOptions, twins:pd.D
     # Thresholds
     rates = options.rates(y)
     if rates: t = match_ratios(p, pd.Series(rates), argmax=True)
-    else: t = np.asarray(threshold_rule(options.rule)(p.to_numpy(), y.to_numpy()), float)
+    else:
+        t = check_thresholds(threshold_rule(options.rule)(p.to_numpy(), y.to_numpy()), list(p))
+        t = np.broadcast_to(t, len(y.columns))
     return Decision(
         rates=rates,
         blend=blend,
@@ -280,7 +284,7 @@ def _fit(tables:Mapping, targs:pd.DataFrame, options:DecisionOptions, twins:pd.D
         thresholds=dict(zip(p, t.tolist())),
         fallbacks=options.fallbacks,
         cap=options.cap,
-        rule=str(options.rule),
+        rule=own_name(options.rule) if callable(options.rule) else options.rule,
         ratios=ratios,
     )
 
