@@ -114,6 +114,9 @@ def _engine(recipe, sources, path, plan=False, draw=None, **options):
     known = {k: how[k] for k in ('sample', 'progress', 'fold')}
     run = None
     if plan:
+        unseen = [o for o in ('folds', 'duplicates', 'from_best', 'accept', 'only') if how[o]]
+        cure = "a plan hands nothing in; leave it out, or run with it"
+        if unseen: raise ValueError(f"{_option(unseen[0].replace('_', '-'))}: {cure}")
         status = plan_steps(recipe_steps(recipe, sources, path, **known), path)
         print(status[['status', 'why']].to_string())
     else:
@@ -125,8 +128,9 @@ def _engine(recipe, sources, path, plan=False, draw=None, **options):
 def _summary(run):
     "What a finished run says at the terminal"
     r = run.report
-    spread = f"nested out-of-fold, 95 % interval over groups {r['low']:.3f} to {r['high']:.3f}"
-    score = f"macro F1 {r['nested']:.3f} ({spread}); at .5 {r['at_half']:.3f}"
+    apart = run.decision.fitted_on if 'scored' in run.decision.fitted_on else None
+    how = f"thresholds of {apart['samples']} samples held out for them" if apart else "nested out-of-fold"
+    score = f"macro F1 {r['nested']:.3f} ({how}, {run.decision.spread}); at .5 {r['at_half']:.3f}"
     seen = f" SEEN: folds {r['seen']} were scored on samples that trained the first weights." if r.get('seen') else ''
     return '\n'.join([
         f"{score}; mean average precision {r['mean_ap']:.3f}; {r['samples']} samples, folds {r['folds']}{seen}",
@@ -594,12 +598,13 @@ def _run_of(path):
 def _table(path, ids, names, reduce, which):
     "One table of probabilities, with the fold of each sample where it is known; a run's own is reduced by its recipe"
     from hpa_lib.data.probs import read_table
+    from hpa_lib.data.reading import text_vocab
     path = Path(path)
     if run := _run_of(path): return _table_of(run, which)
     own = _run_of(path.parent) if path.suffix == '.parquet' else None
     if own and reduce is None: how = dict(reduce=own.recipe.views.reduce, folds=own.recipe.views.folds)
     else: how = dict(reduce=reduce)
-    return read_table(path, ids, names, **how).folded
+    return read_table(path, ids, text_vocab(names) if names else None, **how).folded
 
 def _table_of(run, which):
     "The probabilities of a run that blends no others"
@@ -634,7 +639,7 @@ def decide(
     folds:str=None,
     rule:str=None, # threshold rule, such as exact, single or "shrunk(10)"; default: the run's, else calibrated
     calibrate:str=None, # offset, platt, beta, temperature or isotonic
-    # for several tables, weights learned: simplex (default), hill_climb, stack; or equal ones: mean, logit, rank, max, ...
+    # for several tables, weights learned: log_pool (default), simplex, hill_climb, stack; or equal ones: mean, logit, ...
     blend:str=None,
     fallbacks:str=None, # for empty rows, tried in turn, such as ".4,argmax"; none: they stay empty; default: argmax
     cap:int=None, # at most so many labels a row
@@ -652,19 +657,26 @@ def decide(
         known=known, ratio_on=ratio_on,
     )
     said = {k: v for k, v in said.items() if v is not None}
-    if len(probs) == 1 and _run_of(probs[0]) and not (labels or out or rank): return _decide_run(probs[0], said, blend)
+    if len(probs) == 1 and _run_of(probs[0]) and not (labels or out or rank):
+        _of_tables(probs[0], 'oof', ids=ids, folds=folds, reduce=reduce, **reading_options(**kwargs))
+        return _decide_run(probs[0], said, blend)
     # Tables, labels, folds
     tables = _tables(probs, ids, kwargs['vocab'] if ids else None, reduce)
     samples, vocab = _truth(probs, labels, kwargs)
     tables, samples = _known(tables, samples)
-    tables = _with_folds(tables, samples, folds, vocab)
+    tables, apart = _with_folds(tables, samples, folds, vocab)
     # The decision
-    decision, score = _fit_said(tables, samples, vocab, said, blend)
+    decision, score = _fit_said(tables, apart, samples, vocab, said, blend)
     print(score.per_class.round(3).to_string())
-    s = decision.scores
-    spread = f"95 % interval {s['low']:.3f} to {s['high']:.3f}"
-    print(f"{decision.save(out or 'decision.json')}: {score}; {spread}; {decision.fitted_on}")
+    print(f"{decision.save(out or 'decision.json')}: {score}; {decision.spread}; {decision.fitted_on}")
+    if decision.blend: print(f"blend {decision.blend.how}: {decision.blend.note}")
     if rank: print(_ranking(tables, samples, vocab))
+
+def _of_tables(run, which, **said):
+    "Raises `ValueError` for an option of tables where the step of a run is done, which would not look at it"
+    unused = [_option(k) for k, v in said.items() if v]
+    cure = f"leave it out, or give the table, {run}/{which}.parquet, and --out"
+    if unused: raise ValueError(f"{unused[0]}: {run} is a run, which knows this itself: {cure}")
 
 def _steps(fallbacks):
     "`.4,argmax` -> [.4, 'argmax']; `none` -> []"
@@ -672,16 +684,20 @@ def _steps(fallbacks):
     words = [] if fallbacks == 'none' else fallbacks.split(',')
     return [float(o) if o.replace('.', '', 1).isdigit() else o for o in words]
 
-def _fit_said(tables, samples, vocab, said, blend):
-    "A decision on tables, by what was said and the library's defaults, and its score"
+def _fit_said(tables, apart, samples, vocab, said, blend):
+    "A decision on tables (or on rows apart), by what was said and the library's defaults, and its score"
     from hpa_lib.decide.blend import read_known
-    from hpa_lib.decide.decision import fit_decision
+    from hpa_lib.decide.decision import DEFAULT_BLEND, fit_apart, fit_decision
     from hpa_lib.decide.threshold_rules import DEFAULT_RULE
     how = dict(fallbacks=['argmax'], rule=DEFAULT_RULE) | {k: v for k, v in said.items() if k != 'known'}
     if how['rule'] == 'default': how['rule'] = DEFAULT_RULE
-    if len(tables) > 1: how['blend'] = blend or 'simplex'
-    decision, score = fit_decision(tables, samples, **how)
-    if 'known' in said: decision = decision.model_copy(update=dict(known=read_known(said['known'], vocab)))
+    if len(tables) > 1: how['blend'] = blend or DEFAULT_BLEND
+    if apart is None: decision, score = fit_decision(tables, samples, **how)
+    else: decision, score = fit_apart(apart, tables, samples, **how)
+    if 'known' in said:
+        known = read_known(said['known'], vocab)
+        _same_zeros(known, samples.id, f"--known {said['known']}")
+        decision = decision.model_copy(update=dict(known=known))
     return decision, score
 
 # %% ../nbs/90_cli.ipynb #c-decide-run
@@ -699,9 +715,10 @@ def _decide_run(path, said, blend):
     if 'known' in said: said['known'] = os.path.abspath(said['known'])
     run = _again(path, 'decide', decide=said, blend=dict(how=blend) if blend else {})
     s = run.decision.scores
-    nested = f"macro F1 {s['nested']:.3f} (nested; 95 % interval {s['low']:.3f} to {s['high']:.3f})"
+    nested = f"macro F1 {s['nested']:.3f} (nested; {run.decision.spread})"
     others = f"in-sample {s['in_sample']:.3f}, at .5 {s['at_half']:.3f}"
     print(f"{run.path/'decision.json'}: {nested}, {others}; {run.decision.fitted_on}")
+    if run.decision.blend: print(f"blend {run.decision.blend.how}: {run.decision.blend.note}")
 
 def _truth(probs, labels, reading):
     "What is true of the samples: said, or known to the run that the tables are of; and the vocabulary"
@@ -719,22 +736,48 @@ def _truth(probs, labels, reading):
 def _known(tables, samples):
     "The rows whose labels are known, and their samples"
     samples = samples[samples.labels.notna()]
+    for name, table in tables.items(): _same_zeros(table.index, samples.id, f"table {name!r}")
     known = {k: t[t.index.isin(samples.id)] for k, t in tables.items()}
-    n = len(next(iter(known.values())))
-    if not n:
-        raise ValueError("none of the probabilities' ids is among the labelled samples: are they of the same pictures?")
-    print(f"{n} samples with known labels")
+    bare = [k for k, t in known.items() if not len(t)]
+    if bare:
+        ids, what = tables[bare[0]].index, "is among the labelled samples"
+        example = f"such as {ids[0]!r}, {what}, such as {samples.id.iloc[0]!r}" if len(samples) else what
+        raise ValueError(f"table {bare[0]!r}: none of its {len(ids)} ids, {example}: are they of the same pictures?")
+    print(f"{len(next(iter(known.values())))} samples with known labels")
     return known, samples
 
+def _same_zeros(given, ids, what):
+    "Raises `ValueError` for ids that would be those of samples but for zeros in front"
+    from hpa_lib.data.samples import lost_zeros
+    found = lost_zeros(given, ids)
+    if found: raise ValueError(f"{what}: {found[0]}")
+
 def _with_folds(tables, samples, path, vocab):
-    "Tables with a column `fold`"
+    "Tables with a column `fold`, of the rows to score; and those of the rows held out to fit thresholds on, or None"
     from hpa_lib.data.folds import grouped_folds, read_folds
     first = next(iter(tables.values()))
-    if path is None and 'fold' in first: return tables
+    if path is None and 'fold' in first: return tables, None
+    if path is None: print("no table names one fold for each sample: grouped folds are made")
     rows = samples[samples.id.isin(first.index)].reset_index(drop=True)
     folds = read_folds(path, rows) if path else grouped_folds(rows, vocab)
-    fold = folds.set_index('id').fold
-    return {k: t.assign(fold=fold.reindex(t.index).to_numpy()) for k, t in tables.items()}
+    folds = folds.set_index('id')
+    held = folds.fold >= 0
+    valid, thresh = (folds[o] if o in folds else pd.Series(o == 'valid', folds.index) for o in ('valid', 'thresh'))
+    scored, apart = folds.index[held & valid], folds.index[held & thresh]
+    if not (held & valid).all():
+        print(f"{len(scored)} samples are scored, {len(apart)} fit thresholds; the others do neither")
+    def part(ids): return _cut(tables, rows[rows.id.isin(ids)].reset_index(drop=True), folds.fold.loc[ids], vocab)
+    return part(scored), part(apart) if len(apart) else None
+
+def _cut(tables, rows, fold, vocab):
+    "The rows of some samples with their folds; a single fold is cut into folds by groups"
+    from hpa_lib.data.folds import grouped_folds
+    if fold.nunique() == 1 and len(rows):
+        fold = grouped_folds(rows, vocab, min(5, rows.group.nunique())).set_index('id').fold
+    def of(t):
+        t = t[t.index.isin(fold.index)]
+        return t.assign(fold=fold.loc[t.index].to_numpy())
+    return {k: of(t) for k, t in tables.items()}
 
 def _ranking(tables, samples, vocab):
     "All rules on these probabilities, as text"
@@ -757,7 +800,7 @@ def blend_cmd(
     probs:Annotated[str, dict(nargs='+')],
     # for runs: the run folder to make; for tables: the table to write, .parquet or .csv
     out:str='blend.parquet',
-    # for runs, weights learned: simplex (default), hill_climb, stack;
+    # for runs, weights learned: log_pool (default), simplex, hill_climb, stack;
     # for both: mean (default of tables), geometric, logit, rank, power(p) or max
     how:str=None,
     weights:str=None, # for some tables, by name without extension: "a=2,b=1"
@@ -766,12 +809,13 @@ def blend_cmd(
     vocab:str='hpa28', # class names of .npy files
 ):
     "Make one run of several, or one table of probabilities of several; rows are matched by id"
+    from hpa_lib.decide.decision import DEFAULT_BLEND
     runs = [o for o in probs if _run_of(o)]
     if runs and len(runs) < len(probs):
         cure = "blend runs, or their tables (RUN/oof.parquet, RUN/test.parquet)"
         raise ValueError(f"{runs[0]} is a run folder, and not all of the others are: {cure}")
     if len(probs) < 2: raise ValueError(f"{probs[0]}: a blend needs two tables or more")
-    if runs: return _blend_runs(runs, out, how or 'simplex', weights)
+    if runs: return _blend_runs(runs, out, how or DEFAULT_BLEND, weights)
     # Tables
     from hpa_lib.data.probs import class_table, write_probs
     from hpa_lib.data.reading import text_pairs
@@ -823,6 +867,7 @@ def submit(
     from hpa_lib.decide.submit import compare_submissions
     run = _run_of(probs[0])
     if run and len(probs) == 1 and not (decision or shift or out):
+        _of_tables(probs[0], 'test', ids=ids, twins=twins, reduce=reduce)
         codes = run.vocab
         file = _submit_run(run, sample, known)
     else:
@@ -830,8 +875,11 @@ def submit(
         codes = run.vocab if run else text_vocab(vocab)
         file = out or 'submission.csv'
         tables = _test_tables(probs, run, ids, vocab, reduce)
-        how = _decision_for(tables, decision, run, known, codes, shift, file)
-        _submit_tables(tables, how, sample, twins, run, codes, file)
+        how = _named_decision(decision, run)
+        tied = _tied(how, twins, run)
+        if shift: how = _shifted(how, tables, tied, decision, file)
+        if known: how = how.model_copy(update=dict(known=how.known | _known_here(known, tables, codes)))
+        _submit_tables(tables, how, sample, tied, codes, file)
     if compare: print(compare_submissions(compare, file, codes).query('changed > 0').to_string())
 
 # %% ../nbs/90_cli.ipynb #c-submit
@@ -857,20 +905,34 @@ def _test_tables(probs, run, ids, vocab, reduce):
     if run and run.members and len(probs) == 1: return run.probs('test')
     return _tables(probs, ids, vocab if ids else None, reduce, 'test')
 
-def _decision_for(tables, file, run, known, codes, shift, out):
-    "The decision that was named, or that of the run; moved to the class ratios of these rows, with labels known since"
-    from hpa_lib.decide.decision import load_decision, shift_decision
+def _named_decision(file, run):
+    "The decision that was named, or that of the run"
+    from hpa_lib.decide.decision import load_decision
     if not file and not run:
         cure = "give the JSON that says how probabilities become labels; `hpa decide` writes one"
         raise ValueError(f"--decision: {cure}")
-    decision = load_decision(file or run.path/'decision.json')
-    if shift:
-        try: decision, ratios = shift_decision(decision, tables)
-        except DecisionError as e: raise ValueError(f"--decision {file}: {e}") from None
-        print(ratios.round(3).to_string())
-        print(f"{decision.save(Path(out).with_suffix('.decision.json'))}: the decision moved to these ratios")
-    if known: decision = decision.model_copy(update=dict(known=decision.known | _known_here(known, tables, codes)))
-    return decision
+    return load_decision(file or run.path/'decision.json')
+
+def _tied(decision, twins, run):
+    "Who is whose twin, for a decision that averages them: a samples table that was named, or that of the run"
+    from hpa_lib.data.samples import load_samples
+    if not decision.average_twins:
+        cure = "leave it out, or fit one with `hpa decide --average-twins`"
+        if twins: raise ValueError(f"--twins {twins}: this decision averages no twins; {cure}")
+        return None
+    if twins: return load_samples(twins)
+    if run: return run.samples
+    cure = "give the samples table with id and twin (`hpa duplicates --tied` writes one)"
+    raise ValueError(f"--twins: this decision averages pictures that were issued twice; {cure}")
+
+def _shifted(decision, tables, tied, file, out):
+    "A decision moved to the class ratios of these rows, kept beside the submission"
+    from hpa_lib.decide.decision import shift_decision
+    try: moved, ratios = shift_decision(decision, tables, twins=tied)
+    except DecisionError as e: raise ValueError(f"--decision {file}: {e}") from None
+    print(ratios.round(3).to_string())
+    print(f"{moved.save(Path(out).with_suffix('.decision.json'))}: the decision moved to these ratios")
+    return moved
 
 def _known_here(path, tables, codes):
     "Known labels, and a word on how many of their samples are among those to decide; `ValueError` where none is"
@@ -878,10 +940,11 @@ def _known_here(path, tables, codes):
     from hpa_lib.decide.blend import read_known
     known = read_known(path, codes)
     ids = row_names(next(iter(name_tables(tables).values())))
+    _same_zeros(known, ids, f"--known {path}")
     here = [o for o in known if o in set(ids)]
     if not here:
-        what = f"--known {path}: none of its {len(known)} ids, such as {next(iter(known))!r}, is among the {len(ids)} samples"
-        raise ValueError(f"{what}, such as {ids[0]!r}: are they of the same pictures?")
+        what = f"none of its {len(known)} ids, such as {next(iter(known))!r}, is among the {len(ids)} samples"
+        raise ValueError(f"--known {path}: {what}, such as {ids[0]!r}: are they of the same pictures?")
     print(f"{path}: labels of {len(here)} of {len(known)} ids are of these samples")
     return known
 
@@ -892,11 +955,9 @@ def _say_codes(decision, codes):
     if own and set(codes.names) != set(decision.thresholds):
         print(f"codes are those of {codes!r}, and the classes those of {own[0]}: --vocab {own[0]} writes its codes")
 
-def _submit_tables(tables, decision, sample, twins, run, codes, out):
+def _submit_tables(tables, decision, sample, tied, codes, out):
     "Write the labels of a decision"
-    from hpa_lib.data.samples import load_samples
     from hpa_lib.decide.submit import check_submission, write_submission
-    tied = load_samples(twins) if twins else run.samples if run and decision.average_twins else None
     _say_codes(decision, codes)
     if decision.rates:
         from hpa_lib.decide.decision import refit_decision

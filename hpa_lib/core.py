@@ -4,13 +4,14 @@
 
 # %% auto #0
 __all__ = ['HPAError', 'DataError', 'SynthError', 'NetError', 'LearnError', 'DecisionError', 'RunError', 'few', 'near', 'one_of',
-           'own_name', 'digest', 'file_digest', 'sync_folder', 'sync_file', 'writing', 'write_text', 'write_json',
-           'read_json', 'placing', 'replace_folder', 'heal_folder']
+           'own_name', 'digest', 'file_digest', 'sync_folder', 'sync_file', 'sweep_partials', 'writing', 'write_text',
+           'write_json', 'read_json', 'placing', 'replace_folder', 'heal_folder']
 
 # %% ../nbs/01_core.ipynb #c-core-imports
 import hashlib
 import json
 import os
+import re
 import shutil
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -119,13 +120,34 @@ def sync_file(
     "Flush a file to the disk"
     with open(path, 'rb+') as f: os.fsync(f.fileno())
 
+# %% ../nbs/01_core.ipynb #sweep-partials
+def sweep_partials(
+    path:str|Path, # a file that `writing` makes; the name * stands for all files of its folder
+) -> list[Path]: # what was removed
+    "Remove what processes of this machine that are no more left half written of a file"
+    path = Path(path)
+    name = '.+' if path.name == '*' else re.escape(path.name)
+    left = {o: re.fullmatch(rf'\.{name}\.(\d+)\.partial', o.name) for o in path.parent.glob('.*.partial')}
+    dead = [o for o, found in left.items() if found and not _lives(int(found[1]))]
+    for o in dead: o.unlink(missing_ok=True)
+    return dead
+
+def _lives(pid:int) -> bool: # is there such a process? True where nobody can tell
+    if os.name == 'nt': return True
+    try: os.kill(pid, 0)
+    except (ProcessLookupError, OverflowError): return False
+    except OSError: return True
+    return pid > 0
+
 # %% ../nbs/01_core.ipynb #writing
 @contextmanager
 def writing(
     path:str|Path, # the file to make or to replace; its folder must exist
+    sweep:bool=True, # first clear away what a killed process left of it; False where many files go into one folder
 ) -> Iterator[Path]: # a name beside it, to write to
     "Give a file its name only when it is whole and on the disk; after an error the old one stands there still"
     path = Path(path)
+    if sweep: sweep_partials(path)
     part = path.with_name(f'.{path.name}.{os.getpid()}.partial')
     try:
         yield part

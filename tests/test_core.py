@@ -16,8 +16,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from hpa_lib.core import (
-    HPAError, digest, few, file_digest, heal_folder, near, one_of, placing, read_json, replace_folder, write_json,
-    write_text, writing,
+    HPAError, digest, few, file_digest, heal_folder, near, one_of, placing, read_json, replace_folder, sweep_partials,
+    write_json, write_text, writing,
 )
 
 WORDS = st.text("abcdefgh_", min_size=1, max_size=8)
@@ -33,6 +33,9 @@ def shuffled(o, chance):
     if not isinstance(o, dict):
         return o
     return {k: shuffled(o[k], chance) for k in chance.sample(list(o), len(o))}
+
+
+posix = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork and SIGKILL")
 
 
 # --- words ---
@@ -136,6 +139,27 @@ def put(folder, **files):
             (part / name).write_text(text)
 
 
+@posix
+def test_halves_of_the_dead_go_and_those_of_the_living_stay(tmp_path):
+    "A process that was killed in the middle of a write, one that still writes, and files of other names"
+    code = "import os, sys, time; from hpa_lib.core import writing\nwith writing('a.txt') as part: part.write_text('ha'); print(flush=True); time.sleep(60)"
+    both = [subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, cwd=tmp_path) for _ in range(2)]
+    try:
+        for o in both: o.stdout.readline()
+        both[0].kill()
+        both[0].wait()
+        dead, alive = (f".a.txt.{o.pid}.partial" for o in both)
+        for o in (f".a.txt.b.{both[0].pid}.partial", ".a.txt.99999999999999999999.partial", ".a.txt.partial"):
+            (tmp_path/o).write_text("")
+        left = {o.name for o in tmp_path.iterdir()}
+        assert {dead, alive} <= left
+        write_text(tmp_path/"a.txt", "whole")
+        assert {o.name for o in tmp_path.iterdir()} == left - {dead, ".a.txt.99999999999999999999.partial"} | {"a.txt"}
+    finally:
+        for o in both: o.kill(), o.wait()
+    assert sweep_partials(tmp_path/"a.txt") == [tmp_path/alive]
+
+
 def test_errors_leave_what_stood_there(tmp_path):
     put(tmp_path / "a", x="old")
     with pytest.raises(KeyError):
@@ -206,8 +230,6 @@ def test_finished_folders_take_the_place(tmp_path):
 
 
 # --- kills ---
-
-posix = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork and SIGKILL")
 
 REPLACE = """
 import sys

@@ -1,6 +1,8 @@
 "What a notebook cannot see of itself: import times, sizes, paths, and that the command answers."
 import ast
+import configparser
 import importlib
+import importlib.metadata
 import json
 import os
 import re
@@ -89,7 +91,7 @@ def test_the_front_page_leads_to_every_room():
 
 def test_tests_stand_in_the_folder_of_their_wing():
     folders = {o.parent.relative_to(ROOT/'tests').as_posix() for o in (ROOT/'tests').rglob('test_*.py')}
-    assert folders <= {'.', 'cli', *WINGS}
+    assert folders <= {'.', 'by_name', 'cli', *WINGS}
 
 
 def test_no_page_speaks_of_a_notebook_that_is_gone():
@@ -178,3 +180,44 @@ def test_words_and_writes_are_written_once(name):
     used |= {o.attr for o in ast.walk(tree) if isinstance(o, ast.Attribute)}
     assert not made & {'_few', '_some', '_near', '_beside', '_write_json'}
     assert not used & {'get_close_matches', 'fsync', 'hashlib'}
+
+
+def imported(path):
+    "Names of the packages that a module imports, at its top or in its functions"
+    tree = ast.parse(path.read_text(encoding='utf-8'))
+    whole = [a.name for o in ast.walk(tree) if isinstance(o, ast.Import) for a in o.names]
+    parts = [o.module for o in ast.walk(tree) if isinstance(o, ast.ImportFrom) and not o.level]
+    return {o.split('.')[0] for o in whole + parts}
+
+
+def required(section):
+    "Names of the distributions that `setup.py` asks for"
+    ini = configparser.ConfigParser(delimiters=['='], interpolation=None)
+    ini.read(ROOT/'settings.ini', encoding='utf-8')
+    lines = [o.strip() for o in ini['DEFAULT'][section].splitlines()]
+    return {re.match(r'[\w.-]+', o)[0].lower().replace('_', '-') for o in lines if o and not o.startswith('#')}
+
+
+def test_what_the_library_imports_is_installed_with_it():
+    "Without the extra of developers; only the client of Kaggle is somebody's own choice, and its absence says so"
+    provides = importlib.metadata.packages_distributions()
+    used = {o for path in (ROOT/'hpa_lib').rglob('*.py') for o in imported(path)} - set(sys.stdlib_module_names) - {'hpa_lib'}
+    assert {'torch', 'PIL', 'fastcore', 'sklearn'} <= used
+    wanted = required('requirements')
+    lacking = {o for o in used if not {p.lower().replace('_', '-') for p in provides.get(o, [o])} & wanted}
+    assert lacking == {'kaggle'} and 'kaggle' in required('kaggle_requirements')
+
+
+def test_modules_of_one_system_are_imported_where_they_are_used():
+    "Windows has no `resource`, `fcntl` and the like: a module that needs one at its top could not be imported there"
+    only_posix = {'resource', 'fcntl', 'termios', 'pwd', 'grp', 'pty', 'tty'}
+    for path in (ROOT/'hpa_lib').rglob('*.py'):
+        top = [o for o in ast.parse(path.read_text(encoding='utf-8')).body if isinstance(o, ast.Import | ast.ImportFrom)]
+        names = {a.name for o in top if isinstance(o, ast.Import) for a in o.names} | {o.module for o in top if isinstance(o, ast.ImportFrom)}
+        assert not names & only_posix, path
+
+
+@pytest.mark.slow
+def test_a_run_folder_is_opened_without_the_module_of_memory():
+    code = "import sys; sys.modules['resource'] = None; import hpa_lib.run.folder as f; print(f._peak_memory())"
+    assert run(code).split()[-1] == 'None'

@@ -31,7 +31,7 @@ from fastprogress.fastprogress import progress_bar
 from filelock import FileLock, Timeout
 
 from .. import __version__
-from ..core import HPAError, few, sync_file, sync_folder, writing
+from ..core import HPAError, few, sweep_partials, sync_file, sync_folder, writing
 from .samples import RGBY, hpa_identity
 
 # %% ../../nbs/data/14_download.ipynb #downloaderror
@@ -444,7 +444,7 @@ def _same(path, member):
 def _extract(z, member, path):
     "Write a member, checked, then named"
     path.parent.mkdir(parents=True, exist_ok=True)
-    with writing(path) as part, z.open(member) as source, open(part, 'wb') as out:
+    with writing(path, sweep=False) as part, z.open(member) as source, open(part, 'wb') as out:
         shutil.copyfileobj(source, out, 2**20)
 
 def _check_free(members, folder):
@@ -470,6 +470,7 @@ def unpack(
             files = _members(z, folder)
             todo = [(o, path) for o,path in files if not _same(path, o)]
             _check_free([o for o,_ in todo], folder)
+            for o in {path.parent for _,path in todo}: sweep_partials(o/'*')
             for member,path in progress_bar(todo, leave=False) if progress else todo:
                 at = f' at {member.filename}'
                 _extract(z, member, path)

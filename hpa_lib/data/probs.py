@@ -18,6 +18,7 @@ import pandas as pd
 
 from ..core import DecisionError, few, near, writing
 from .labels import HPA28, Vocab, get_vocab
+from .samples import as_text
 
 # %% ../../nbs/data/58_probs.ipynb #c-15e41f94
 def _place(x, i:int, j:int) -> str:
@@ -317,6 +318,8 @@ def _ids(ids:Iterable[str]|str|Path) -> pd.Index:
         if 'Id' not in table:
             raise DecisionError(f"{ids} has the columns {few(table.columns)}: the ids are read from `Id`")
         ids = table.Id
+    ids = as_text(ids)
+    if ids.isna().any(): raise DecisionError(f"row {ids.isna().to_numpy().argmax()} of the ids is empty: name each row")
     ids = pd.Index([str(o) for o in ids], name='id')
     if ids.has_duplicates:
         twice = ids[ids.duplicated()]
@@ -356,8 +359,10 @@ def _raw(path:Path, ids:pd.Index|None, vocab:Vocab|None) -> pd.DataFrame:
     elif path.suffix == '.csv': table = _csv(path)
     else: raise DecisionError(f"reads .parquet, .csv and .npy, not {path.suffix!r}")
 
-    # Ids
+    # Ids; a number is the name that it is written as
     table = table.rename(columns={'Id': 'id'})
+    numbers = 'id' in table and pd.api.types.is_numeric_dtype(table['id'])
+    if numbers: table = table.assign(id=as_text(table['id']))
     if 'id' in table and table['id'].eq('').any():
         row = table['id'].eq('').to_numpy().argmax()
         raise DecisionError(f"row {row} has no id: a probability table names its samples")

@@ -25,11 +25,11 @@ def class_counts(
 
 # %% ../../nbs/data/43_scores.ipynb #counts-f1
 def counts_f1(
-    counts:np.ndarray, # ... x 3 x C: hits, predicted, positives
+    counts:np.ndarray, # ... x 3 x C: hits, predicted, positives; whole numbers, or sums of weights
 ) -> np.ndarray: # ... x C; NaN for a class without positives
     "F1 from counts"
     tp, pred, pos = np.moveaxis(np.asarray(counts, dtype=float), -2, 0)
-    return np.where(pos > 0, 2*tp / np.maximum(pred + pos, 1), np.nan)
+    return 2*tp / np.where(pos > 0, pred + pos, np.nan)
 
 # %% ../../nbs/data/43_scores.ipynb #f1-per-class
 def f1_per_class(

@@ -15,7 +15,7 @@ from fastcore.meta import delegates
 from ..core import DecisionError
 from ..data.probs import by_class, check_probs, column_names, match, same_things
 from .calibrate import like_table
-from .thresholds import check_pair, check_thresholds, class_cuts, class_names
+from .thresholds import check_pair, check_thresholds, class_cuts, class_names, classes_of, like_classes
 
 # %% ../../nbs/decide/63_prior_shift.ipynb #c-adebed06
 def _ratios(ratios, probs, what:str, inside:bool=True) -> np.ndarray:
@@ -108,7 +108,7 @@ def _three(probs, known_probs, known_targs, thresh) -> tuple[np.ndarray,np.ndarr
         raise DecisionError(f"{what}: give the same")
     # Cut to yes and no
     if thresh is None: return p, known, y
-    t = check_thresholds(thresh, class_names(probs))
+    t = check_thresholds(thresh, classes_of(probs))
     return (p > t).astype(float), (known > t).astype(float), y
 
 # %% ../../nbs/decide/63_prior_shift.ipynb #matrix-ratios
@@ -205,7 +205,7 @@ def match_ratios(
     probs:np.ndarray|pd.DataFrame, # N x C, in [0, 1]
     ratios:np.ndarray|pd.Series, # C, wanted share of positives: a Series by class name, or in the order of `probs`
     argmax:bool=False, # the most probable class of every sample is positive already, whatever its threshold
-) -> np.ndarray: # C, thresholds for `apply_thresholds`, in the class order of `probs`
+) -> np.ndarray|pd.Series: # C, thresholds for `apply_thresholds`, of a table by class name, else in its order
     "Thresholds with which as many samples are positive as the ratios say"
     probs, = match(probs=probs)
     p = check_probs(probs)
@@ -218,4 +218,4 @@ def match_ratios(
         if not len(rest): continue
         t, _, k = class_cuts(rest, np.zeros(len(rest), bool))
         out[j] = t[np.abs(k - want).argmin()]
-    return out
+    return like_classes(out, probs)

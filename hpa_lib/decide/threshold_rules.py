@@ -27,25 +27,27 @@ from ..data.labels import Vocab
 from ..data.probs import by_class, check_hot, check_probs, match, row_names
 from ..data.scores import counts_f1
 from .calibrate import clipped_logits, trusted_slope
-from .thresholds import check_pair, check_thresholds, class_cuts, class_names
-from .thresholds import fit_thresholds, group_counts, listed, nested_score
+from hpa_lib.decide.thresholds import (
+    check_pair, check_thresholds, class_cuts, class_names, fit_thresholds, group_counts, like_classes, listed,
+    nested_score,
+)
 
 # %% ../../nbs/decide/62_threshold_rules.ipynb #fixed-thresholds
 def fixed_thresholds(
     probs:np.ndarray|pd.DataFrame, # N x C, in [0, 1]
     targs:np.ndarray|pd.DataFrame, # N x C, 0 or 1; not used
     t:float=.5, # the threshold
-) -> np.ndarray: # C, float64
+) -> np.ndarray|pd.Series: # C, float64, as `fit_thresholds` gives them
     "The same given threshold for every class, also for one without positives"
     p, _ = check_pair(probs, targs)
     if not -1 <= t <= 1: raise DecisionError(f"threshold {t}: give a number from -1 (yes to all) to 1 (yes to nobody)")
-    return np.full(p.shape[1], float(t))
+    return like_classes(np.full(p.shape[1], float(t)), probs)
 
 # %% ../../nbs/decide/62_threshold_rules.ipynb #single-threshold
 def single_threshold(
     probs:np.ndarray|pd.DataFrame, # N x C, in [0, 1]
     targs:np.ndarray|pd.DataFrame, # N x C, 0 or 1; matched by id and class, arrays by place
-) -> np.ndarray: # C times the same number, float64; 1 when no class has a positive
+) -> np.ndarray|pd.Series: # C times the same number, float64; 1 when no class has a positive
     "The one threshold with the highest macro F1, exactly; classes without positives have no say in it"
     p, y = check_pair(probs, targs)
     # The steps of every class: at which score, and how far F1 moves
@@ -58,7 +60,7 @@ def single_threshold(
     score, which = np.unique(at, return_inverse=True)
     f1 = np.append(np.bincount(which, step)[::-1].cumsum()[::-1], 0)
     best = np.flatnonzero(f1 >= f1.max() - 1e-9)[-1]
-    return np.full(p.shape[1], _below(score, best))
+    return like_classes(np.full(p.shape[1], _below(score, best)), probs)
 
 # %% ../../nbs/decide/62_threshold_rules.ipynb #c-below
 def _below(score:np.ndarray, k:int) -> float:
@@ -75,7 +77,7 @@ def soft_f1_thresholds(
     targs:np.ndarray|pd.DataFrame, # N x C, 0 or 1; matched by id and class, arrays by place
     sharp:float=50., # d: steepness of the sigmoid that stands for the cut, above 0
     decay:float=1e-5, # w: pull toward .5, 0 or more
-) -> np.ndarray: # C, float64, in [0, 1]; .5, where it starts, for a class without positives
+) -> np.ndarray|pd.Series: # C, float64, in [0, 1]; .5, where it starts, for a class without positives
     "Least squares on soft F1, from .5: the nearest valley, not always the deepest"
     p, y = check_pair(probs, targs)
     if not (0 < sharp < np.inf and 0 <= decay < np.inf):
@@ -88,7 +90,7 @@ def soft_f1_thresholds(
     out = np.full(p.shape[1], .5)
     for j in np.flatnonzero(y.any(0)):
         out[j] = least_squares(miss, out[j], bounds=(0, 1), x_scale=1/sharp, args=(p[:,j], y[:,j])).x[0]
-    return out
+    return like_classes(out, probs)
 
 # %% ../../nbs/decide/62_threshold_rules.ipynb #wanted-ratios
 def wanted_ratios(
@@ -114,7 +116,7 @@ def ratio_thresholds(
     # None: that of `targs`
     ratios:np.ndarray|pd.Series|None=None,
     weight:float=1., # share of `ratios` in what is wanted, the rest being that of `targs`; .5: the mean of both
-) -> np.ndarray: # C, float64; 1 for a class of which less than half a sample is wanted
+) -> np.ndarray|pd.Series: # C, float64; 1 for a class of which less than half a sample is wanted
     "Cut where the share of positive decisions comes nearest to the share wanted"
     p, y = check_pair(probs, targs)
     named = pd.DataFrame(y, columns=class_names(probs))
@@ -124,19 +126,19 @@ def ratio_thresholds(
     for j,want in enumerate(wanted):
         t, _, k = class_cuts(p[:,j], y[:,j])
         out[j] = t[np.abs(k - want).argmin()]
-    return out
+    return like_classes(out, probs)
 
 # %% ../../nbs/decide/62_threshold_rules.ipynb #expected-f1-thresholds
 def expected_f1_thresholds(
     probs:np.ndarray|pd.DataFrame, # N x C, calibrated, in [0, 1]
     targs:np.ndarray|pd.DataFrame|None=None, # N x C, 0 or 1; not used
-) -> np.ndarray: # C, float64, in [0, .5]; a class without positives is treated like any other
+) -> np.ndarray|pd.Series: # C, float64, in [0, .5]; a class without positives is treated like any other
     "Half of the highest expected F1, by the probabilities alone; see Lipton, Elkan and Narayanaswamy 2014"
     probs, targs = match(probs=probs, targs=targs)
     p = -np.sort(-check_probs(probs), axis=0)
     if targs is not None: check_hot(targs, p.shape)
     k = np.arange(1, len(p) + 1)[:,None]
-    return (p.cumsum(0) / (k + p.sum(0))).max(0)
+    return like_classes((p.cumsum(0) / (k + p.sum(0))).max(0), probs)
 
 # %% ../../nbs/decide/62_threshold_rules.ipynb #calibrated-thresholds
 def calibrated_thresholds(
@@ -145,11 +147,11 @@ def calibrated_thresholds(
     spread:float=1., # how far the classes' offsets may differ, in logits
     least:float=1e-3, # probabilities nearer to 0 or 1 than this count as this
     k:float=300., # positives at which a class's labels count as much as its calibrated probabilities
-) -> np.ndarray: # C, float64, up to 1; -1: yes to all; a class without positives borrows from the others
+) -> np.ndarray|pd.Series: # C, float64, up to 1; -1: yes to all; a class without positives borrows from the others
     "F*/2 of robustly calibrated probabilities, on the scale of the given ones"
     p, y = check_pair(probs, targs)
     if not k >= 0: raise DecisionError(f"k {k}: give a number of positives, 0 or more")
-    if not y.any(): return np.ones(p.shape[1])
+    if not y.any(): return like_classes(np.ones(p.shape[1]), probs)
     # Positives that each entry promises, and those that are counted
     slope, offset, trust = trusted_slope(p, y, spread, least)
     trust = trust[:,None]
@@ -162,7 +164,7 @@ def calibrated_thresholds(
     for j in range(p.shape[1]):
         half, low, high = _best_cut(p[:,j], positives[:,j])
         out[j] = _between(expit((logit(half) - offset[j]) / slope), low, high)
-    return out
+    return like_classes(out, probs)
 
 # %% ../../nbs/decide/62_threshold_rules.ipynb #c-best-cut
 def _best_cut(p:np.ndarray, positives:np.ndarray) -> tuple[float,float,float]:
@@ -210,12 +212,12 @@ def bagged_thresholds(
     rule:Callable=fit_thresholds, # (probs, targs) -> thresholds
     draws:int=50, # bootstraps
     seed:int=0, # of the draws
-) -> np.ndarray: # C, float64, in [0, 1]; -1 where most draws say yes to all; 1 for a class without positives
+) -> np.ndarray|pd.Series: # C, float64, in [0, 1]; -1 where most draws say yes to all; 1 for a class without positives
     "Mean of a rule's thresholds over resampled rows"
     p, y = check_pair(probs, targs)
     rng = np.random.default_rng(seed)
     rows = [rng.integers(len(p), size=len(p)) for _ in range(_whole(draws, 1, 'draws'))]
-    return _vote([(_thresholds(rule, p[i], y[i]), y[i].any(0)) for i in rows])
+    return like_classes(_vote([(_thresholds(rule, p[i], y[i]), y[i].any(0)) for i in rows]), probs)
 
 # %% ../../nbs/decide/62_threshold_rules.ipynb #fold-mean-thresholds
 def fold_mean_thresholds(
@@ -224,13 +226,13 @@ def fold_mean_thresholds(
     rule:Callable=fit_thresholds, # (probs, targs) -> thresholds
     n:int=5, # folds; never more than samples
     seed:int=0, # of the cut into folds, at random
-) -> np.ndarray: # C, float64, in [0, 1]; -1 where most folds say yes to all; 1 for a class without positives
+) -> np.ndarray|pd.Series: # C, float64, in [0, 1]; -1 where most folds say yes to all; 1 for a class without positives
     "Mean of a rule's thresholds, each fitted without one fold"
     p, y = check_pair(probs, targs)
     if _whole(n, 2, 'folds') > len(p): raise DecisionError(f"{n} folds of {len(p)} samples: give fewer folds")
     fold = np.random.default_rng(seed).permutation(len(p)) % n
     rest = [fold != k for k in range(n)]
-    return _vote([(_thresholds(rule, p[i], y[i]), y[i].any(0)) for i in rest])
+    return like_classes(_vote([(_thresholds(rule, p[i], y[i]), y[i].any(0)) for i in rest]), probs)
 
 # %% ../../nbs/decide/62_threshold_rules.ipynb #shrunk-thresholds
 def shrunk_thresholds(
@@ -239,7 +241,7 @@ def shrunk_thresholds(
     k:float=20., # positives at which a class is worth as much as the common threshold
     rule:Callable=fit_thresholds, # thresholds of the classes
     toward:Callable=single_threshold, # what they are drawn toward
-) -> np.ndarray: # C, float64; for a class without positives what `toward` says
+) -> np.ndarray|pd.Series: # C, float64; for a class without positives what `toward` says
     "Each class's threshold drawn toward a common one, the more the fewer positives it has"
     p, y = check_pair(probs, targs)
     if not k >= 0: raise DecisionError(f"k {k}: give a number of positives, 0 or more")
@@ -250,7 +252,8 @@ def shrunk_thresholds(
     mean = np.where(w > 0, w*own, 0) + (1 - w)*common
     # Yes to all is a sign: one of the two holds
     keeps = np.where(common < 0, w > 0, w > .5)
-    return np.where((w > 0) & (np.minimum(own, common) < 0), np.where(keeps, own, common), mean)
+    t = np.where((w > 0) & (np.minimum(own, common) < 0), np.where(keeps, own, common), mean)
+    return like_classes(t, probs)
 
 # %% ../../nbs/decide/62_threshold_rules.ipynb #scaled-thresholds
 def scaled_thresholds(
@@ -258,12 +261,12 @@ def scaled_thresholds(
     targs:np.ndarray|pd.DataFrame, # N x C, 0 or 1; matched by id and class, arrays by place
     rule:Callable=fit_thresholds, # (probs, targs) -> thresholds
     factor:float=.7, # what they are multiplied by, above 0
-) -> np.ndarray: # C, float64, at most 1; 1 stays 1, yes to nobody, and what is below 0 stays, yes to all
+) -> np.ndarray|pd.Series: # C, float64, at most 1; 1 stays 1, yes to nobody, and what is below 0 stays, yes to all
     "A rule's thresholds times a factor"
     if not 0 < factor < np.inf: raise DecisionError(f"factor {factor}: give a number above 0")
     p, y = check_pair(probs, targs)
     t = _thresholds(rule, p, y)
-    return np.where((t < 1) & (t >= 0), np.minimum(t*factor, 1), t)
+    return like_classes(np.where((t < 1) & (t >= 0), np.minimum(t*factor, 1), t), probs)
 
 # %% ../../nbs/decide/62_threshold_rules.ipynb #threshold-rules
 THRESHOLD_RULES = MappingProxyType(dict(

@@ -10,7 +10,7 @@ import re
 import shutil
 import tempfile
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from inspect import signature
 from pathlib import Path
@@ -26,7 +26,7 @@ from fasttransform.transform import compose_tfms
 
 from ..core import NetError, RunError, few, heal_folder, near, placing, read_json, write_json
 from ..data.labels import Vocab
-from ..data.probs import reduce_views
+from ..data.probs import reduce_views, row_names
 from ..data.reading import Reading, common_reading
 from ..data.store import Store, pack_sizes
 from ..decide.decision import Decision, load_decision
@@ -44,7 +44,7 @@ class Member:
     names:tuple[str, ...] # classes, in the order of the outputs
     channels:tuple[str, ...] # channels, in the order in which the networks read them
     size:int # side of the packed pictures, pixels
-    mean:tuple[float, ...] # of each channel in training, of values from 0 to 1
+    mean:tuple[float, ...] # of each channel in training, of values from 0 to 1: by channel name, or in their order
     std:tuple[float, ...] # the same
     pixel_size:float|None=None # micrometres per pixel in training; None: not known
     crop:int|None=None # side the networks see, pixels; None: the whole picture
@@ -62,13 +62,29 @@ class Member:
             names=tuple(self.names),
             channels=tuple(self.channels),
             size=int(self.size),
-            mean=tuple(float(o) for o in self.mean),
-            std=tuple(float(o) for o in self.std),
+            mean=_of_channels(self, 'mean'),
+            std=_of_channels(self, 'std'),
             crop=None if self.crop is None else int(self.crop),
             folds=tuple(int(o) for o in folds),
         )
         for k,v in plain.items(): object.__setattr__(self, k, v)
         _check_member(self)
+
+# %% ../../nbs/run/68_bundle.ipynb #of-channels
+def _of_channels(m:Member, what:str) -> tuple[float, ...]: # in the order of its channels; raises `RunError`
+    "Numbers of a member's channels: a Series or a dict is matched by channel name, anything else by place"
+    values = getattr(m, what)
+    if isinstance(values, Mapping): values = pd.Series(values)
+    if row_names(values) is not None:
+        odd = sorted(set(values.index) ^ set(m.channels))
+        if odd or not values.index.is_unique:
+            cure = f"its channels are {few(m.channels)}, so give one of each"
+            raise RunError(f"member {m.name}: {what} names {few(values.index)}: {cure}")
+        values = values.loc[list(m.channels)]
+    values = tuple(float(o) for o in values)
+    if not np.isfinite(values).all():
+        raise RunError(f"member {m.name}: {what} {values}: give a number of each channel")
+    return values
 
 # %% ../../nbs/run/68_bundle.ipynb #c-check-member
 def _check_member(m:Member) -> None: # raises `RunError`, or `LearnError` for views and `DecisionError` for rules

@@ -21,13 +21,14 @@ from fastai.callback.core import Callback
 from fastcore.basics import patch
 from filelock import FileLock
 
-from ..core import RunError, digest, few, file_digest, read_json, write_json, writing
+from ..core import DataError, RunError, digest, few, file_digest, read_json, write_json, writing
 from ..data.duplicates import add_twins, find_twins, get_rule, hash_pictures, inherit_antibodies, read_pairs
 from ..data.folds import check_folds, fold_numbers, grouped_folds, leak_report, read_folds, save_folds
 from ..data.images import split_ref
 from ..data.labels import Vocab
+from ..data.probs import EXACT
 from ..data.reading import Reading, common_reading
-from ..data.samples import load_samples, sample_channels, save_samples, tidy_samples
+from ..data.samples import load_samples, sample_channels, save_samples, tidy_samples, truths
 from ..data.sources import Source, describe_sources, read_sources, settle, source_kind
 from ..data.store import Store, pack, pack_estimate
 from ..learn.learner import use_precision
@@ -119,6 +120,7 @@ class _Work:
     packed:Path|None=None # the store
     folds:tuple=() # all folds of the run
     trained:tuple=() # those whose answers count now
+    thresh:bool=False # do the folds hold rows out to fit thresholds on?
     cbs:tuple|None=None # the caller's callbacks; None: not said
     progress:bool=True
     told:bool=False # was the time of training told already?
@@ -380,7 +382,7 @@ def start_again(self:_Work, fold:Path, scale:float):
         raise RunError(f"{fold}: no best epoch was kept (train.keep = 0), so there is nothing to go back to")
 
     # The best value so far
-    history = pd.read_csv(fold/'history.csv')[t.column]
+    history = pd.read_csv(fold/'history.csv', **EXACT)[t.column]
     smaller = any(o in t.monitor for o in ('loss', 'focal'))
     best = history.min() if smaller else history.max()
     if old: best = (min if smaller else max)(best, old['value'])
@@ -564,7 +566,7 @@ def _fold_steps(w:_Work, k:int) -> list[Step]: # train and predict one fold
             name=f'predict{k}', run=partial(w.predict, k), version=2,
             reads=(*inputs, first, *more),
             writes=(f'fold{k}/oof.parquet',),
-            maybe=(f'fold{k}/test.parquet',),
+            maybe=(f'fold{k}/test.parquet', *((f'fold{k}/thresh.parquet',) if w.thresh else ())),
             settings=recipe_part(w.recipe, 'data') | w.classes | _views(w.recipe, True),
         ),
     ]
@@ -577,11 +579,13 @@ REPORTED = ('report.json', 'report.html')
 def _after_folds(w:_Work) -> list[Step]: # decide, submit, report and bundle
     tied, decision = Path('tied.parquet'), Path('decision.json')
     answers = w.classes | _views(w.recipe, False)
+    apart = w.each('thresh.parquet') if w.thresh else ()
     return [
         Step(
             name='decide', run=w.decide, version=2,
-            reads=(tied, Path('folds.parquet'), *w.each('oof.parquet'), *_known(w)),
+            reads=(tied, Path('folds.parquet'), *w.each('oof.parquet'), *apart, *_known(w)),
             writes=('oof.parquet', *DECIDED),
+            maybe=('thresh.parquet',) if w.thresh else (),
             settings=recipe_part(w.recipe, 'decide') | answers,
         ),
         Step(
@@ -623,7 +627,7 @@ def _blend_steps(w:_Work) -> list[Step]: # of a run that blends others
         ),
         Step(
             name='decide', run=w.decide,
-            reads=(tied, *of('oof.parquet'), *_known(w)),
+            reads=(tied, *of('oof.parquet'), *of('thresh.parquet'), *_known(w)),
             writes=DECIDED,
             settings=recipe_part(w.recipe, 'decide', 'blend.how') | asked,
         ),
@@ -663,6 +667,7 @@ def _whole_recipe(recipe:Recipe|str, pictures, vocab=None, sample=None) -> Recip
 
 def _work(recipe:Recipe, path:str|Path|None, progress:bool, handed:_HandedIn=_HandedIn()) -> _Work: # checked
     path = Path(path if path is not None else f'runs/{recipe.name}').resolve()
+    if recipe.blend.runs: _check_handed(handed)
     given = hand_in(path, handed.folds, handed.twins)
     cbs = None if handed.cbs is None else tuple(handed.cbs)
     w = _Work(recipe, path, given, cbs=cbs, progress=progress)
@@ -671,10 +676,15 @@ def _work(recipe:Recipe, path:str|Path|None, progress:bool, handed:_HandedIn=_Ha
         w.vocab = Vocab(**first.manifest['vocab'])
         return w
     _agree(w)
-    w.folds = tuple(fold_numbers(_read_given(given['folds'])) if 'folds' in given else range(recipe.split.folds))
+    w.folds, w.thresh = _given_folds(given['folds']) if 'folds' in given else (tuple(range(recipe.split.folds)), False)
     w.trained = w.folds
     _check_work(w)
     return w
+
+def _check_handed(handed:_HandedIn) -> None: # raises `RunError` for what a run that blends others would not look at
+    said = [k for k,o in dict(folds=handed.folds, duplicates=handed.twins, cbs=handed.cbs).items() if o is not None]
+    cure = "give them to the runs that are blended"
+    if said: raise RunError(f"{said[0]}=: a run that blends others trains nothing and has their folds: {cure}")
 
 def _agree(w:_Work) -> None: # sets vocabulary, reading and store; raises `RunError` where the sources do not agree
     if not w.recipe.source:
@@ -700,6 +710,11 @@ def _store_path(w:_Work) -> Path: # beside the run folder, the same for all runs
     facts = [o.model_dump(mode='json', exclude=apart) for o in w.recipe.source]
     key = digest([facts, w.recipe.data.channels])[:8]
     return w.path.parent/'stores'/f'{path.stem}-{w.recipe.data.size}-{key}.zarr'
+
+def _given_folds(file:Path) -> tuple[tuple, bool]: # numbers; are rows held out for thresholds? raises `RunError`
+    table = _read_given(file)
+    try: return tuple(fold_numbers(table)), 'thresh' in table and bool(truths(table.thresh).any())
+    except DataError as e: raise RunError(f"{file}: {e}") from None
 
 def _read_given(file:Path) -> pd.DataFrame: # id, fold
     if file.suffix == '.parquet': table = pd.read_parquet(file)

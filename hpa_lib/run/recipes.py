@@ -27,7 +27,7 @@ from ..data.reading import Reading
 from ..data.sources import Source
 from ..decide.blend import blend
 from ..decide.calibrate import fit_calibration
-from ..decide.decision import FITTED_BLENDS, DecisionOptions
+from ..decide.decision import DEFAULT_BLEND, FITTED_BLENDS, DecisionOptions
 from ..decide.threshold_rules import DEFAULT_RULE, apply_fallbacks, threshold_rule
 from ..learn.augment import NEED_SIZE, augmentation, mixing
 from ..learn.losses import get_loss, loss_terms
@@ -239,7 +239,7 @@ class DecideSettings(Section):
 class BlendSettings(Section):
     "Other runs that become one; left out: the run trains its own networks"
     runs:list[str] = [] # run folders
-    how:_tried(_blends) = 'simplex' # simplex, hill_climb, stack learn weights; mean, geometric, logit, ... do not
+    how:_tried(_blends) = DEFAULT_BLEND # log_pool, simplex, hill_climb, stack learn weights; mean, logit, ... do not
 
 # %% ../../nbs/run/80_recipes.ipynb #submitsettings
 class SubmitSettings(Section):
@@ -292,12 +292,22 @@ def _fault(error:dict) -> str: # one line about one error of pydantic
     whole_section = len(loc) < 2                                  # its values do not fit together
     return message if whole_section else f"{key} = {error['input']!r}: {message}"
 
+# %% ../../nbs/run/80_recipes.ipynb #check-shape
+def _check_shape(settings:dict, where:str) -> None: # raises `RunError` for a section that is no table
+    for key,value in settings.items():
+        if key == 'source': good = isinstance(value, list) and all(isinstance(o, dict | BaseModel) for o in value)
+        else: good = isinstance(value, dict | BaseModel) or key == 'name' or key not in Recipe.model_fields
+        if good: continue
+        table = '[[source]]' if key == 'source' else f'[{key}]'
+        raise RunError(f"{where}: {key} = {value!r} is no section: write {table}, and its settings in the lines below")
+
 # %% ../../nbs/run/80_recipes.ipynb #check-recipe
 def check_recipe(
     settings:dict, # as read from TOML
     where:str='recipe', # file or name, for messages
 ) -> Recipe: # complete and checked
     "Make a recipe of settings; raises `RunError` naming every bad key, and the near miss"
+    if isinstance(settings, dict): _check_shape(settings, where)
     try:
         return Recipe.model_validate(settings)
     except ValidationError as e:
@@ -320,14 +330,17 @@ def _change(settings:dict, change:str) -> None: # sets one "section.key=value" i
         value = tomllib.loads(f'x = {value}')['x']
     except tomllib.TOMLDecodeError:
         value = value.strip()          # a bare word is text
-    if dot: settings.setdefault(section, {})[name] = value
+    if dot and not isinstance(settings.setdefault(section, {}), dict):
+        raise RunError(f"cannot make the change {change!r}: {section} = {settings[section]!r} is no table of settings")
+    if dot: settings[section][name] = value
     else: settings[section] = value
 
 # %% ../../nbs/run/80_recipes.ipynb #merged
 def _merged(settings:dict, over:dict) -> dict: # `over` wins, section by section
     out = dict(settings)
     for k,v in over.items():
-        out[k] = _merged(out.get(k, {}), v) if isinstance(v, dict) else v
+        both = isinstance(v, dict) and isinstance(out.get(k, {}), dict)
+        out[k] = _merged(out.get(k, {}), v) if both else v
     return out
 
 # %% ../../nbs/run/80_recipes.ipynb #recipe-paths
@@ -346,8 +359,8 @@ def _from_here(settings:dict, folder:Path) -> None: # paths in a recipe's file a
     # Weights may be a word, and runs are a list
     weights = settings.get('model', {}).get('weights')
     if Path(str(weights)).suffix: make_whole(settings['model'], 'weights')
-    if 'runs' in settings.get('blend', {}):
-        settings['blend']['runs'] = [whole(o) for o in settings['blend']['runs']]
+    runs = settings.get('blend', {}).get('runs')
+    if isinstance(runs, list): settings['blend']['runs'] = [whole(o) if isinstance(o, str) else o for o in runs]
 
 # %% ../../nbs/run/80_recipes.ipynb #scales-2
 SCALES = ('small', 'search') # names of overlays
@@ -364,8 +377,12 @@ def _read_settings(recipe:str|Path) -> dict: # of a recipe by name or from a fil
     file = path if is_file else resources.files('hpa_lib.run').joinpath('recipe_files', f'{recipe}.toml')
     try:
         settings = tomllib.loads(file.read_text(encoding='utf-8'))
-    except tomllib.TOMLDecodeError as e:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as e:
         raise RunError(f"{recipe} is no TOML: {e}") from None
+    _check_shape({k: v for k,v in settings.items() if k not in SCALES}, str(recipe))
+    for k in SCALES:
+        if not isinstance(settings.get(k, {}), dict):
+            raise RunError(f"{recipe}: {k} = {settings[k]!r} is no section: write [{k}.train] and the like")
     if is_file: _from_here(settings, path.resolve().parent)
     return settings
 

@@ -737,12 +737,12 @@ EXEMPT = {
     },
     'learn.loaders': {
         'PictureData.named': 'asked by PictureData', 'PictureData.check': 'asked by PictureData', 'PictureData.batch': 'asked by PictureData',
-        'StoreDL.create_batches': 'asked by StoreDL.rows',
+        'StoreDL.create_batches': 'asked by StoreDL.rows', 'drawn_rows': 'draws by the weights of row_weights',
     },
     'learn.losses': {'FocalLoss.weights': 'asked by FocalLoss'},
     'learn.metrics': {
         'FoldMetric.accumulate': 'asked by MacroF1', 'FoldMetric.note': 'asked by MacroF1',
-        'MacroF1.score': 'arrays that FoldMetric gathered', 'MeanAP.score': 'the same', 'MatchedF1.score': 'the same',
+        'MacroF1.score': 'arrays that FoldMetric gathered', 'MeanAP.score': 'the same', 'MatchedF1.score': 'the same', 'SingleF1.score': 'the same',
     },
     'learn.learner': {'use_precision': 'number formats', 'rng_state': 'asked by set_rng_state'},
     'learn.callbacks': {

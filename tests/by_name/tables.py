@@ -47,11 +47,18 @@ T, U, C = load('decide.thresholds'), load('decide.threshold_rules'), load('decid
 X, B, D, W, V = load('decide.prior_shift'), load('decide.blend'), load('decide.decision'), load('decide.submit'), load('see.report')
 CALIBRATION = C.fit_calibration(P, Y, 'platt')
 OFFSET = C.fit_calibration(P, Y, 'offset')
+BROKEN = P.copy()
+BROKEN.loc['s07'] = .5
+FAULTS = C.find_faults(BROKEN, Y)
 DECISION = D.Decision(thresholds=THRESH.to_dict(), calibration=CALIBRATION)
 MEETING = D.Decision(thresholds=THRESH.to_dict(), rates=RATIOS.to_dict())
 MOVABLE = D.Decision(thresholds=THRESH.to_dict(), calibration=OFFSET, ratios=OFFSET.apply(P).mean().to_dict())
 BLEND = B.Blend(how='mean', weights=dict(one=1., two=2.), classes=NAMES)
+POOL = B.log_pool(dict(one=P, two=Q), Y)
 OOF = P.assign(fold=FOLDS)
+
+
+def found_faults(o): return dict(rows=sorted(o.rows), most=o.most, curves=pd.DataFrame(o.curves)[NAMES].to_numpy())
 
 
 def two(call, **more):
@@ -133,6 +140,9 @@ ENTRIES = {
             lambda probs, targs, folds: C.cross_fit(probs, targs, folds),
             dict(probs=(P, TABLE), targs=(Y, TABLE), folds=(FOLDS, ROWS)), exact=False,
         ),
+        'trusted_slope': pair(lambda probs, targs: C.trusted_slope(probs, targs)[2], exact=False),
+        'find_faults': pair(lambda probs, targs: found_faults(C.find_faults(probs, targs)), exact=False),
+        'Faults.silent': Entry(lambda probs: FAULTS.silent(probs), dict(probs=(BROKEN, [*ALONE, class_less, class_more]))),
     },
     'decide.prior_shift': {
         'adjust': Entry(
@@ -160,6 +170,8 @@ ENTRIES = {
         'Blend.apply': tables(two(BLEND.apply), targs=False),
         'log_loss': pair(lambda targs, probs: B.log_loss(targs, probs), Y, P, ('targs', 'probs')),
         'simplex_weights': tables(two(lambda t, targs: B.simplex_weights(t, targs).weights), exact=False),
+        'log_pool': tables(two(lambda t, targs: B.log_pool(t, targs).weights), exact=False),
+        'Blend.set_aside': tables(two(POOL.set_aside), targs=False),
         'hill_climb': tables(two(lambda t, targs: B.hill_climb(t, targs, rounds=3).weights), exact=False),
         'stack': tables(two(lambda t, targs: B.stack(t, targs).apply(dict(one=P, two=Q))), exact=False),
         'nested_blend': tables(two(lambda t, targs, folds: B.nested_blend(t, targs, folds, 'mean').nested), folds=(FOLDS, ROWS)),
@@ -188,6 +200,15 @@ ENTRIES = {
         ),
         'refit_decision': Entry(
             lambda tables: pd.Series(D.refit_decision(MEETING, tables).thresholds), dict(tables=(P, [*ALONE, counted, doubled, class_less])),
+        ),
+        'fit_apart': Entry(
+            lambda apart, tables, samples: D.fit_apart(apart, tables, samples.reset_index(drop='id' in samples), draws=20)[0].scores['nested'],
+            dict(
+                apart=(OOF[:30], [permuted_rows, counted, doubled, categorical_ids, as_text]),
+                tables=(OOF[30:], [permuted_rows, counted, doubled, categorical_ids, as_text]),
+                samples=(SAMPLES.set_index('id'), ROWS),
+            ),
+            exact=False,
         ),
         'shift_decision': Entry(
             lambda tables: D.shift_decision(MOVABLE, tables, n=5)[1].ratio, dict(tables=(Q, [*ALONE, counted, doubled, class_less])), exact=False,
@@ -294,14 +315,14 @@ EXEMPT = {
         'read_table': 'reads files', 'write_csv': 'writes any table', 'read_probs': 'reads files', 'ProbTable': 'holds what read_table found', 'row_names': 'the door',
     },
     'decide.thresholds': {
-        'check_pair': 'the door of pairs', 'check_class': 'the door of one class', 'class_names': 'gives names', 'explore_thresholds': 'a slider over plot_thresholds', 'check_thresholds': 'checks values',
+        'check_pair': 'the door of pairs', 'check_class': 'the door of one class', 'class_names': 'gives names', 'classes_of': 'gives names', 'like_classes': 'gives names', 'explore_thresholds': 'a slider over plot_thresholds', 'check_thresholds': 'checks values',
         'score_ways': 'counts arrays of nested_score', 'fold_array': 'checks values', 'NestedScore': 'holds what nested_score found',
         'group_counts': 'counts arrays of bootstrap_f1', 'NestedScore.save': 'writes', 'NestedScore.load': 'reads',
     },
     'decide.threshold_rules': {'wanted_ratios': 'asked by ratio_thresholds', 'plot_ranking': 'a table of ranking_table', 'threshold_rule': 'a name', 'ranking_table': 'a ranking'},
     'decide.calibrate': {
         'plot_reliability': 'draws reliability', 'like_table': 'gives names back', 'shared_slope': 'arrays of logits',
-        'Calibration': 'holds what fit_calibration found',
+        'Calibration': 'holds what fit_calibration found', 'Faults': 'holds what find_faults found', 'clipped_logits': 'numbers of any shape',
     },
     'decide.prior_shift': {'most_probable': 'arrays of match_ratios and Decision.hard'},
     'decide.blend': {

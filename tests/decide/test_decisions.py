@@ -100,8 +100,7 @@ def test_nested(case, n):
             nested_score(p, y, folds)
         return
     score = nested_score(p, y, folds, fallback=None)
-    assert score.nested <= score.in_sample + 1e-12          # in-sample thresholds are the best there are
-    assert score.at_half <= score.in_sample + 1e-12
+    assert score.at_half <= score.in_sample + 1e-12          # in-sample thresholds are the best single ones
     assert score.unscored == np.flatnonzero(~y.any(0)).tolist()
     for k in np.unique(folds):                              # each fold's decisions do not depend on its own targets
         other = y.copy()
@@ -119,7 +118,7 @@ def test_bootstrap_is_sums_of_groups(case, data):
     groups = data.draw(st.lists(st.sampled_from("abc"), min_size=len(y), max_size=len(y)))
     spread = bootstrap_f1(y, h, groups, n=5)
     assert spread == bootstrap_f1(y, h, groups, n=5)
-    assert 0 <= spread["low"] <= spread["high"] <= 1
+    assert 0 <= spread["low"] <= spread["score"] <= spread["high"] <= 1
     parts = sum(class_counts(y[np.array(groups) == g], h[np.array(groups) == g]) for g in set(groups))
     assert np.array_equal(counts_f1(parts), counts_f1(class_counts(y, h)), equal_nan=True)
 
@@ -149,12 +148,18 @@ def test_what_has_names_is_matched_by_them(case, seed):
     t = fit_thresholds(p, y)
     named = pd.Series(t, probs.columns).sample(frac=1, random_state=seed)
     hard = pd.DataFrame(p > .3, probs.index, probs.columns)
-    assert np.array_equal(fit_thresholds(probs, mixed(targs, seed)), t)
-    assert np.array_equal(apply_thresholds(probs, named), apply_thresholds(p, t))
+    found, decided = fit_thresholds(probs, mixed(targs, seed)), apply_thresholds(probs, named)
+    assert found.to_dict() == dict(zip(probs, t))
+    assert decided.equals(pd.DataFrame(apply_thresholds(p, t), probs.index, probs.columns))
+    for what in (lambda: apply_thresholds(probs, t), lambda: cap_labels(probs, t, hard, 1)):        # whose would they be?
+        with pytest.raises(DecisionError, match="without names for the classes"):
+            what()
     assert np.array_equal(apply_thresholds(probs, dict(named), cap=1), apply_thresholds(p, t, cap=1))
     assert np.array_equal(cap_labels(probs, named, mixed(hard, seed), 1), cap_labels(p, t, p > .3, 1))
     assert np.array_equal(group_counts(targs, mixed(hard, seed), by_id["groups"]), group_counts(y, p > .3, groups))
-    assert bootstrap_f1(targs, mixed(hard, seed), by_id["groups"], n=5) == bootstrap_f1(y, p > .3, groups, n=5)
+    spread, other = bootstrap_f1(targs, mixed(hard, seed), by_id["groups"], n=5), bootstrap_f1(y, p > .3, groups, n=5)
+    named = {k: [targs.columns[j] for j in other[k]] for k in ("absent", "few_groups")}
+    assert spread == other | named
     one, other = nested_score(probs, mixed(targs, seed), by_id["folds"]), nested_score(p, y, folds, names=probs.columns)
     assert repr(one) == repr(other) and (one.hard == other.hard).all()
     pd.testing.assert_frame_equal(one.thresholds, other.thresholds)

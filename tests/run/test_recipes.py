@@ -36,7 +36,7 @@ from hpa_lib.learn.views import _windows, check_views, drawn, get_views, seeded_
 from hpa_lib.nets.models import RGBYNet
 from hpa_lib.run.folder import fit_fold, recipe_callbacks, recipe_learner, seen_side
 from hpa_lib.run.pipeline import training_estimate
-from hpa_lib.run.recipes import load_recipe, recipe_names, save_recipe
+from hpa_lib.run.recipes import Recipe, check_recipe, load_recipe, recipe_names, save_recipe
 
 SIX = ['bestfitting', 'resnet50_rgb', 'densenet_pipeline', 'fastai_silver', 'z2g', 'default']
 TEN = ['Mitochondria', 'Nuclear bodies', 'Nucleoli', 'Golgi apparatus', 'Nucleoplasm', 'Nucleoli fibrillar center', 'Cytosol', 'Plasma membrane', 'Centrosome', 'Nuclear speckles']
@@ -694,3 +694,42 @@ def test_small_keeps_what_makes_the_recipe():
         big, small = (load_recipe(name, scale=o).model_dump() for o in (None, 'small'))
         changed = {f'{s}.{k}' for s,v in big.items() if isinstance(v, dict) for k in v if v[k] != small[s][k]}
         assert changed <= {'data.size', 'data.crop', 'data.classes', 'split.folds', 'model.arch', 'model.hidden', 'train.epochs', 'train.lr', 'train.at', 'train.bs', 'train.plateau', 'train.stop_after', 'train.keep', 'views.epochs'}, name
+
+
+SECTIONS = [o for o in Recipe.model_fields if o != 'name']
+NO_TABLES = ['3', '0.5', 'true', '"text"', '[]', '["a"]', '[1]', '2026-01-02', '[[1]]']
+
+
+@pytest.mark.parametrize('value', NO_TABLES)
+@pytest.mark.parametrize('section', SECTIONS)
+def test_a_section_that_is_no_table_is_named(section, value, tmp_path):
+    "In a file, in its overlay and in a change: the file, the section and how a section is written"
+    if section == 'source' and value == '[]': return                                   # no source is no fault
+    mine = tmp_path/'mine.toml'
+    table = '[[source]]' if section == 'source' else f'[{section}]'
+    for text in (f'{section} = {value}', f'[small]\n{section} = {value}'):
+        mine.write_text(text)
+        with pytest.raises(RunError) as e: load_recipe(mine)
+        assert 'mine.toml' in str(e.value) and f'{section} = ' in str(e.value) and table in str(e.value)
+    with pytest.raises(RunError, match=re.escape(table)): check_recipe({section: 3})
+    mine.write_text(f'small = {value}')
+    with pytest.raises(RunError, match='mine.toml: small = '): load_recipe(mine)
+
+
+@pytest.mark.parametrize('section', [o for o in SECTIONS if o != 'source'])
+def test_a_list_of_tables_is_no_section(section, tmp_path):
+    (tmp_path/'mine.toml').write_text(f'[[{section}]]\n')
+    with pytest.raises(RunError, match=re.escape(f'write [{section}]')): load_recipe(tmp_path/'mine.toml')
+    (tmp_path/'mine.toml').write_text('[[source]]\npath = "here"\n')
+    with pytest.raises(RunError, match="change 'source.path=there'"): load_recipe(tmp_path/'mine.toml', ['source.path=there'])
+
+
+@pytest.mark.parametrize('value', ['3', '"one"', '[3]', 'true'])
+def test_runs_of_a_blend_are_a_list_of_folders(value, tmp_path):
+    (tmp_path/'mine.toml').write_text(f'[blend]\nruns = {value}\n')
+    with pytest.raises(RunError, match='blend.runs'): load_recipe(tmp_path/'mine.toml')
+
+
+def test_a_file_that_is_no_text_is_named(tmp_path):
+    (tmp_path/'mine.toml').write_bytes('name = "Zürich"'.encode('latin-1'))
+    with pytest.raises(RunError, match='mine.toml is no TOML'): load_recipe(tmp_path/'mine.toml')
