@@ -279,8 +279,8 @@ def _fit(tables:Mapping, targs:pd.DataFrame, options:DecisionOptions, twins:pd.D
     rates = options.rates(y)
     if rates: t = match_ratios(p, pd.Series(rates), argmax=True)
     else:
-        t = check_thresholds(threshold_rule(options.rule)(p.to_numpy(), y.to_numpy()), list(p))
-        t = np.broadcast_to(t, len(y.columns))
+        t = check_thresholds(threshold_rule(options.rule)(p.to_numpy(), y.to_numpy()), p.shape[1])
+        t = np.broadcast_to(t, p.shape[1])
     return Decision(
         rates=rates,
         blend=blend,

@@ -105,7 +105,7 @@ def start_at_prior(
     layer = last_layer(model)
     bias = None if layer is None else model.get_submodule(layer).bias
     if bias is None:
-        cure = "end it with a linear layer of one row for each class, with a bias; or say prior=False (model.prior=false)"
+        cure = "end it with a linear layer of a row for each class, with a bias; or say prior=False (model.prior=false)"
         raise NetError(f"head {model.config['head']} has no bias to start at the classes' shares: {cure}")
     share = _shares(model, targs, len(bias))
     fresh = [i for i in range(len(share)) if i not in model.filled_outputs]
