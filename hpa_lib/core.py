@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['HPAError', 'DataError', 'SynthError', 'NetError', 'LearnError', 'DecisionError', 'RunError', 'few', 'near', 'one_of',
-           'digest', 'file_digest', 'sync_folder', 'sync_file', 'sweep_partials', 'writing', 'write_text', 'write_json',
-           'read_json', 'placing', 'replace_folder', 'heal_folder']
+           'own_name', 'digest', 'file_digest', 'sync_folder', 'sync_file', 'sweep_partials', 'writing', 'write_text',
+           'write_json', 'read_json', 'placing', 'replace_folder', 'heal_folder']
 
 # %% ../nbs/01_core.ipynb #c-core-imports
 import hashlib
@@ -16,6 +16,7 @@ import shutil
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from difflib import get_close_matches
+from functools import partial
 from pathlib import Path
 
 # %% ../nbs/01_core.ipynb #hpaerror
@@ -75,6 +76,17 @@ def one_of(
     if name not in known:
         raise error(f"no {what} is called {name!r}: {near(name, known)}")
     return name
+
+# %% ../nbs/01_core.ipynb #own-name
+def own_name(
+    o:Callable, # a function, a class, an object of one, or a `partial` of them
+) -> str: # "package.module:name", with settings behind it in brackets
+    "What somebody's own code is called, as a recipe writes it"
+    if isinstance(o, partial):
+        said = [*map(repr, o.args), *(f'{k}={v!r}' for k,v in o.keywords.items())]
+        return f"{own_name(o.func)}({', '.join(said)})" if said else own_name(o.func)
+    made = o if hasattr(o, '__qualname__') else type(o)
+    return f'{made.__module__}:{made.__qualname__}'
 
 # %% ../nbs/01_core.ipynb #digest-2
 def digest(

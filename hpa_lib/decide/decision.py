@@ -8,7 +8,7 @@ __all__ = ['FITTED_BLENDS', 'DEFAULT_BLEND', 'Decision', 'load_decision', 'Decis
 
 # %% ../../nbs/decide/65_decision.ipynb #c-bdf67ead
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Annotated
 
@@ -18,7 +18,7 @@ from fastcore.basics import patch, store_attr
 from fastcore.meta import delegates
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from ..core import DataError, DecisionError, few, write_text
+from ..core import DataError, DecisionError, few, own_name, write_text
 from ..data.labels import Vocab
 from ..data.probs import align_tables, class_table, name_tables
 from hpa_lib.decide.blend import (
@@ -31,7 +31,7 @@ from hpa_lib.decide.threshold_rules import (
     DEFAULT_RULE, apply_fallbacks, expected_f1_thresholds, ratio_thresholds, threshold_rule, wanted_ratios,
 )
 from hpa_lib.decide.thresholds import (
-    FEW_GROUPS, NestedScore, apply_thresholds, bootstrap_f1, cap_labels, fold_array, score_ways,
+    FEW_GROUPS, NestedScore, apply_thresholds, bootstrap_f1, cap_labels, check_thresholds, fold_array, score_ways,
 )
 
 
@@ -230,7 +230,7 @@ class DecisionOptions:
         average_twins:bool=False, # the mean over each twin group, by the column `twin` of the samples
         calibrate:str|None=None, # method of `fit_calibration`; None: no calibration
         faults:bool=True, # set samples aside whose outputs say nothing, see `find_faults`
-        rule:str=DEFAULT_RULE, # threshold rule by name, see `threshold_rule`
+        rule:str|Callable=DEFAULT_RULE, # threshold rule: a name, or (probs, targs) -> thresholds, see `threshold_rule`
         fallbacks:Iterable[float|str]|str|None='argmax', # for empty rows, see `apply_fallbacks`; None: they stay empty
         cap:int|None=None, # at most so many labels per sample
         ratio_on:str='oof', # where the rule "ratio" meets its rates: "oof", or "decided", see `refit_decision`
@@ -278,7 +278,9 @@ def _fit(tables:Mapping, targs:pd.DataFrame, options:DecisionOptions, twins:pd.D
     # Thresholds
     rates = options.rates(y)
     if rates: t = match_ratios(p, pd.Series(rates), argmax=True)
-    else: t = np.asarray(threshold_rule(options.rule)(p.to_numpy(), y.to_numpy()), float)
+    else:
+        t = check_thresholds(threshold_rule(options.rule)(p.to_numpy(), y.to_numpy()), p.shape[1])
+        t = np.broadcast_to(t, p.shape[1])
     return Decision(
         rates=rates,
         blend=blend,
@@ -288,7 +290,7 @@ def _fit(tables:Mapping, targs:pd.DataFrame, options:DecisionOptions, twins:pd.D
         thresholds=dict(zip(p, t.tolist())),
         fallbacks=options.fallbacks,
         cap=options.cap,
-        rule=str(options.rule),
+        rule=own_name(options.rule) if callable(options.rule) else options.rule,
         ratios=ratios,
     )
 

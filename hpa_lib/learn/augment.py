@@ -6,20 +6,22 @@
 __all__ = ['BatchTransform', 'dihedral', 'BatchDihedral', 'BatchWarp', 'affine_matrices', 'affine', 'BatchAffine', 'BatchOptical',
            'BatchElastic', 'resized', 'crop_matrices', 'BatchCrop', 'BatchWarps', 'BatchGain', 'adjust_light',
            'BatchLight', 'adjust_colour', 'BatchColour', 'blur', 'BatchBlur', 'shuffle_tiles', 'BatchTiles',
-           'augmentation_names', 'augmentation', 'mixing']
+           'augmentation_names', 'augmentation', 'BatchCall', 'mixing']
 
 # %% ../../nbs/learn/30_augment.ipynb #c-4780ba2b
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
 from fastai.callback.core import Callback
 from fastai.torch_core import TensorImage
 from fastai.vision.augment import RandTransform
+from fasttransform import Transform
 from torch import Tensor
 
-from ..core import LearnError, one_of
+from ..core import LearnError, one_of, own_name
+from .tensors import TensorRGBY
 
 # %% ../../nbs/learn/30_augment.ipynb #batchtransform
 class BatchTransform(RandTransform):
@@ -492,14 +494,32 @@ def augmentation_names() -> list[str]: # for `augmentation`
 
 # %% ../../nbs/learn/30_augment.ipynb #augmentation
 def augmentation(
-    name:str, # one of `augmentation_names`
+    name:str|Callable, # one of `augmentation_names`; or a function of a batch, see `BatchCall`, or a fastai transform
     size:int|None=None, # side in pixels after cropping, for sets that crop
 ) -> list[RandTransform]: # for `batch_tfms`
     "A named set of batch transforms; raises `LearnError` for an unknown name, and for a crop without its size"
+    if callable(name): return [name if isinstance(name, Transform) else BatchCall(name)]
     sets = _sets(size)
     one_of(name, sets, 'augmentation', LearnError)
     if name in NEED_SIZE and not size: raise LearnError(f"{name!r} needs the size of the crop, in pixels")
     return sets[name]()
+
+# %% ../../nbs/learn/30_augment.ipynb #batchcall
+class BatchCall(BatchTransform):
+    "A function of somebody's own: in training it gets `TensorRGBY` n x C x H x W, values 0 to 1, and gives as many"
+    order = 25
+    def __init__(self,
+        f:Callable, # keeps shape and number format
+    ):
+        super().__init__()
+        self.f = f
+    def change(self, x):
+        out = self.f(TensorRGBY(x, channels=self.channels) if self.channels else TensorImage(x))
+        found, wanted = ((tuple(getattr(o, 'shape', ())), getattr(o, 'dtype', type(o))) for o in (out, x))
+        if found != wanted:
+            made = f"{own_name(self.f)} makes {found} of {wanted}"
+            raise LearnError(f"augmentation {made}: keep shape and number format")
+        return out.as_subclass(Tensor)
 
 # %% ../../nbs/learn/30_augment.ipynb #mixing
 def mixing(

@@ -22,7 +22,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_avg_fn, get_swa_avg_fn
 from ..core import HPAError, one_of, writing
 from .loaders import StoreData
 from .losses import loss_terms
-from ..nets.models import load_model, save_model
+from ..nets.models import save_model
 from ..nets.weights import read_about, read_state
 
 # %% ../../nbs/learn/51_callbacks.ipynb #trainingcallback
@@ -141,7 +141,7 @@ class KeepBest(Watch):
     def restore(self):
         "Put the best epoch's weights into the network"
         _, epoch = self.epochs[0]
-        self.learn.model.load_state_dict(load_model(self.file(epoch)).state_dict())
+        self.learn.model.load_state_dict(read_state(self.file(epoch))[0])
     def after_fit(self):
         self.before_epoch()
         if self.epochs: self.restore()

@@ -33,7 +33,7 @@ from .loaders import channels_of, classes_of, samples_of
 from .losses import get_loss
 from .metrics import MacroF1, MatchedF1, MeanAP, valid_focal
 from .schedules import Schedule, optimiser
-from ..nets.models import Precision, RGBYNet, body_head_split, precision_for, rgby_model
+from ..nets.models import Precision, RGBYNet, body_head_split, last_layer, precision_for, rgby_model
 from ..nets.stems import channel_names
 from ..nets.weights import join_trained
 
@@ -102,7 +102,11 @@ def start_at_prior(
     targs:Tensor|pd.DataFrame, # N x C, 0 or 1: of the training fold; a table by class, a tensor in order of the outputs
 ) -> RGBYNet: # the same network, whose answer without any evidence is each class's share
     "Set the last bias to the logits of the class shares (Lin et al. 2017, section 4.1), except where weights filled it"
-    bias = model.head[-1].bias
+    layer = last_layer(model)
+    bias = None if layer is None else model.get_submodule(layer).bias
+    if bias is None:
+        cure = "end it with a linear layer of a row for each class, with a bias; or say prior=False (model.prior=false)"
+        raise NetError(f"head {model.config['head']} has no bias to start at the classes' shares: {cure}")
     share = _shares(model, targs, len(bias))
     fresh = [i for i in range(len(share)) if i not in model.filled_outputs]
     with torch.no_grad(): bias[fresh] = torch.logit(share)[fresh].to(bias)

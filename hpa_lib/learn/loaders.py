@@ -7,7 +7,7 @@ __all__ = ['ReadRGBY', 'RGBYBlock', 'numbered_rows', 'StoreData', 'PictureData',
            'classes_of', 'samples_of', 'store_rows', 'batch_transforms', 'row_weights', 'drawn_rows', 'store_dls']
 
 # %% ../../nbs/learn/32_loaders.ipynb #c-b61ba94d
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +20,7 @@ from fastai.data.transforms import IntToFloatTensor, MultiCategory, Normalize
 from fastai.torch_core import TensorMultiCategory, default_device
 from fasttransform import Transform
 
-from ..core import LearnError, NetError, few
+from ..core import LearnError, NetError, few, own_name
 from ..data.folds import fold_rows
 from ..data.images import check_depth, read_sample
 from ..data.labels import Vocab, get_vocab
@@ -103,7 +103,8 @@ class StoreData:
         drawn:bool=False, # were these rows drawn by weights, so that scores on them are not those of the fold?
     ):
         self.store = store
-        self.rows = numbered_rows(store, rows)
+        each, place = np.unique(rows, return_inverse=True) if drawn else (rows, slice(None))    # drawn ones occur twice
+        self.rows = numbered_rows(store, each)[place]
         self.classes = store.vocab if vocab is None else get_vocab(vocab)
         strange = [o for o in self.classes.names if o not in store.vocab]
         if strange:
@@ -296,11 +297,12 @@ def store_rows(
 # %% ../../nbs/learn/32_loaders.ipynb #batch-transforms
 def batch_transforms(
     store:Store, # for its statistics
-    tfms:str|Iterable='default', # a set of `augmentation`, or transforms
+    tfms:str|Callable|Iterable='default', # one of `augmentation`: a set or a function of a batch; or several of these
     crop:int|None=None, # side in pixels after cropping, where the set crops
 ) -> list: # bytes -> floats from 0 to 1 -> augmented -> mean 0, deviation 1
     "What happens to a batch on its device"
-    augs = augmentation(tfms, crop) if isinstance(tfms, str) else list(tfms)
+    said = [tfms] if isinstance(tfms, str) or callable(tfms) else tfms
+    augs = [t for o in said for t in augmentation(o, crop)]
     return [IntToFloatTensor(), *augs, Normalize.from_stats(store.mean, store.std, cuda=False)]
 
 # %% ../../nbs/learn/32_loaders.ipynb #row-weights
@@ -308,20 +310,30 @@ def row_weights(
     store:Store, # packed samples
     rows:Sequence[int]|Sequence[bool], # those that train, see `numbered_rows`
     vocab:Vocab|Iterable[str], # classes to count
-    rule:str='none', # of `hpa_lib.learn.sampling.SAMPLING_RULES`
+    rule:str|Callable='none', # of `hpa_lib.learn.sampling.SAMPLING_RULES`; or (samples, vocab) -> weights by id
     power:float=.4, # of the rule "balance"
 ) -> list[float]|None: # one per row; None where all are drawn alike
     "How often each training row is drawn"
     if rule == 'none': return None
-    s, vocab = store.samples.iloc[numbered_rows(store, rows)], get_vocab(vocab)
-    return sampling_weights(s.assign(labels=vocab.only(s.labels)), vocab, rule, power).tolist()
+    rows, vocab = numbered_rows(store, rows), get_vocab(vocab)
+    s = store.samples.iloc[rows]
+    asked = s.assign(labels=vocab.only(s.labels))
+    if not callable(rule): return sampling_weights(asked, vocab, rule, power).tolist()
+
+    # Somebody's own, by id
+    weights = rule(asked.reset_index(drop=True), vocab)
+    if not isinstance(weights, (pd.Series, Mapping)):
+        cure = "give a Series or a dict, id -> weight"
+        raise LearnError(f"sampler {own_name(rule)} makes a {type(weights).__name__}, not weights by id: {cure}")
+    try: return draw_weights(weights, StoreData(store, rows, vocab))
+    except LearnError as e: raise LearnError(f"sampler {own_name(rule)}: {e}") from None
 
 # %% ../../nbs/learn/32_loaders.ipynb #drawn-rows
 def drawn_rows(
     store:Store, # packed samples
     rows:Sequence[int], # those that validate
     vocab:Vocab, # classes to count
-    rule:str, # of `hpa_lib.learn.sampling.SAMPLING_RULES`, not "none"
+    rule:str|Callable, # as for `row_weights`, not "none"
     power:float=.4, # of the rule "balance"
 ) -> np.ndarray: # as many rows, some of them more than once, ascending
     "Validation rows by the sampler's weights, with replacement; the same at every call"
@@ -338,9 +350,9 @@ def store_dls(
     vocab:Vocab|str|Iterable[str]|None=None, # classes; None: those of the store
     bs:int=32, # samples per training batch
     val_bs:int=64, # samples per validation batch
-    tfms:str|Iterable='default', # augmentation by name, or batch transforms
+    tfms:str|Callable|Iterable='default', # augmentation by name, or one's own, see `batch_transforms`
     crop:int|None=None, # side in pixels after cropping, where the set crops
-    sampler:str='none', # how often each sample is drawn, a rule of `hpa_lib.learn.sampling`
+    sampler:str|Callable='none', # how often each sample is drawn: a rule, or one's own, see `row_weights`
     power:float=.4, # of the sampler "balance"
     batches:int|None=None, # training batches per epoch; None: once through the data
     val_batches:int|None=None, # validation batches, the same samples every epoch; None: all
