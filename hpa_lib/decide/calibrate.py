@@ -257,32 +257,34 @@ def trusted_slope(
     targs:np.ndarray|pd.DataFrame, # N x C, 0 or 1; matched by id and class, arrays by place
     spread:float=1., # as for `shared_slope`
     least:float=1e-3, # as for `clipped_logits`
-) -> tuple[float,np.ndarray,np.ndarray]: # slope, offset of each class, trust of each sample, from 0 to 1
-    "`shared_slope` of samples some of which may say nothing, so that none can pull without bound"
+) -> tuple[float,np.ndarray,np.ndarray]: # slope, offset of each class, trust of each entry, N x C, from 0 to 1
+    "`shared_slope` of samples and classes some of which may say nothing, so that none can pull without bound"
     from scipy.special import expit, logit
     p, y = check_pair(probs, targs)
     if not spread > 0: raise DecisionError(f"spread {spread}: a standard deviation is above 0")
     z = clipped_logits(p, least)
     levels, tally = _on_grid(z)
     # What the labels are worth when nobody looked
-    shares = (y.sum(0) + .5)/(len(y) + 1)
-    nobody = _log_likelihood(logit(shares), y)
+    nobody = _log_likelihood(logit((y.sum(0) + .5)/(len(y) + 1)), y)
     # Curve and trust in turns
-    trust = np.ones(len(p))
+    rows, classes = np.ones((len(y), 1)), np.ones((1, y.shape[1]))
     lost = .02
     for _ in range(20):
-        weight = np.repeat(trust[:,None], y.shape[1], axis=1)
-        slope, offset = _fit_slope(levels, tally(weight*y), tally(weight), spread)
-        before = trust
-        trust = expit(_log_likelihood(slope*z + offset, y) - nobody + logit(1 - lost))
-        if np.abs(trust - before).max(initial=0) < 1e-3: break
-        lost = np.clip(1 - trust.mean(), 1e-4, .5)
+        trust = rows*classes
+        slope, offset = _fit_slope(levels, tally(trust*y), tally(trust), spread)
+        ahead = _log_likelihood(slope*z + offset, y) - nobody
+        rows = expit((classes*ahead).sum(1, keepdims=True) + logit(1 - lost))
+        classes = np.where(y.any(0), expit((rows*ahead).sum(0, keepdims=True) + logit(1 - _LOST)), 1.)
+        if np.abs(rows*classes - trust).max(initial=0) < 1e-3: break
+        lost = np.clip(1 - rows.mean(), 1e-4, .5)
     return slope, offset, trust
 
 # %% ../../nbs/decide/61_calibrate.ipynb #c-on-grid
+_LOST = .02 # share of classes that are not to be trusted, beforehand
+
 def _log_likelihood(u:np.ndarray, y:np.ndarray) -> np.ndarray:
-    "Of each row of labels, at logits `u`"
-    return (y*u - np.logaddexp(0, u)).sum(1)
+    "Of each label, at logits `u`"
+    return y*u - np.logaddexp(0, u)
 
 def _on_grid(z:np.ndarray, step:float=1/64) -> tuple:
     "The levels of a grid, L x 1, and a function that sums weights of the entries of `z` by level and class, L x C"
@@ -397,13 +399,15 @@ class Faults(BaseModel):
     usual:str # the most frequent class
     rows:list[str]=[] # ids of the labelled samples whose outputs say nothing
     constant:list[str]=[] # classes whose outputs are all equal
+    doubted:list[str]=[] # classes whose labels are likelier by their share than by their outputs
     unseen:list[str]=[] # classes without a positive
 
     def __str__(self):
-        found = dict(rows=self.rows, constant=self.constant, unseen=self.unseen)
+        found = dict(rows=self.rows, constant=self.constant, doubted=self.doubted, unseen=self.unseen)
         words = dict(
             rows=f"samples whose outputs say nothing, given {self.usual!r}",
             constant='classes whose outputs are all equal',
+            doubted='classes whose outputs speak against their labels, cut by counting alone',
             unseen='classes without a positive, which borrow from the others',
         )
         return '; '.join(f"{len(v)} {words[k]}: {few(v)}" for k,v in found.items() if v) or 'no faults'
@@ -434,13 +438,18 @@ def find_faults(
     names = [str(o) for o in class_names(probs, names)]
     ids = row_names(probs)
     ids = np.arange(len(p)) if ids is None else ids
-    slope, offset, _ = trusted_slope(p, y)
+    slope, offset, trust = trusted_slope(p, y)
     n = y.sum(0)
+    # A class that is not trusted promises its share, whatever its outputs
+    doubted = trust.max(0, initial=0) < .5
+    share = clipped_logits((n + .5)/(len(y) + 1))
+    curves = np.where(doubted, [0*share, share], [slope + 0*share, offset]).T.tolist()
     faults = Faults(
-        curves={o: [float(slope), float(b)] for o,b in zip(names, offset)},
+        curves=dict(zip(names, curves)),
         most=max(int(y.sum(1).max(initial=0)), 1),
         usual=names[n.argmax()],
         constant=[o for o,equal in zip(names, (p == p[:1]).all(0)) if equal],
+        doubted=[o for o,odd in zip(names, doubted) if odd],
         unseen=[o for o,k in zip(names, n) if not k],
     )
     rows = [str(ids[i]) for i in np.flatnonzero(faults.silent(p))]

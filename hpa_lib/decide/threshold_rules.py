@@ -154,10 +154,9 @@ def calibrated_thresholds(
     if not y.any(): return like_classes(np.ones(p.shape[1]), probs)
     # Positives that each entry promises, and those that are counted
     slope, offset, trust = trusted_slope(p, y, spread, least)
-    trust = trust[:,None]
     promised = trust*expit(slope*clipped_logits(p, least) + offset) + (1 - trust)*y.mean(0)
     n = y.sum(0)
-    weight = np.divide(n, n + k, out=np.zeros(len(n)), where=n > 0)
+    weight = np.divide(n, n + k*np.maximum(trust.mean(0), 1e-9), out=np.zeros(len(n)), where=n > 0)
     positives = weight*y + (1 - weight)*promised
     # The best cut of each class, and where between its two samples
     out = np.empty(p.shape[1])

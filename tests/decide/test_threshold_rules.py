@@ -312,6 +312,18 @@ def test_confidence_makes_no_fault(worth):
     assert found[rows].mean() > .9 and not found[~rows].any()
 
 
+def test_a_class_turned_round_bends_nobody():
+    "Its outputs are doubted and named; the other classes keep their thresholds, and no sample is set aside for it"
+    rng = np.random.default_rng(0)
+    z = rng.normal(np.linspace(-1, -3, 12), 1.5, (1000, 12))
+    y = rng.random(z.shape) < 1 / (1 + np.exp(-2 * z - 1.5))
+    p = 1 / (1 + np.exp(-z))
+    turned = np.where(np.arange(12) == 0, 1 - p, p)
+    assert find_faults(turned, y).doubted == ["0"] and find_faults(turned, y).rows == []
+    assert np.abs(calibrated_thresholds(turned, y)[1:] - calibrated_thresholds(p, y)[1:]).max() < .03
+    assert find_faults(p, y).doubted == []
+
+
 def test_one_label_a_sample_makes_no_fault():
     "Where each sample has one label, two classes of .6 are no contradiction"
     rng = np.random.default_rng(0)
