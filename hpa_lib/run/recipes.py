@@ -36,7 +36,7 @@ from ..learn.schedules import Schedule, optimiser
 from ..learn.views import check_views, get_views
 from ..nets.heads import heads
 from ..nets.stems import stems
-from .pieces import PLACES, OwnLoss, Piece, is_own, load_piece, piece_source, read_piece, refuse_pieces
+from .pieces import PIECE_PLACES, OwnLoss, Piece, is_own, load_piece, piece_source, read_piece, refuse_pieces
 
 # %% ../../nbs/run/80_recipes.ipynb #section
 class Section(BaseModel):
@@ -283,7 +283,7 @@ class Recipe(Section):
 
     @property
     def pieces(self) -> dict[str, Piece]: # by place; of somebody's own, nothing is imported
-        said = {k: _setting(self, k) for k in PLACES}
+        said = {k: _setting(self, k) for k in PIECE_PLACES}
         return {k: read_piece(o) for k,o in said.items() if is_own(o)}
 
     @property
@@ -332,13 +332,13 @@ def _check_shape(settings:dict, where:str) -> None: # raises `RunError` for a se
 # %% ../../nbs/run/80_recipes.ipynb #own-piece
 def own_piece(
     recipe:Recipe, # all settings
-    place:str, # one of `hpa_lib.run.pieces.PLACES`, such as "train.loss"
+    place:str, # one of `hpa_lib.run.pieces.PIECE_PLACES`, such as "train.loss"
 ) -> object: # a name of the library as it stands; of a piece what is called: loss, head, augmentation, sampler, rule
     "What a recipe says in a place, imported if it is somebody's own; raises `RunError` unless that was asked for"
     piece = recipe.pieces.get(place)
     if piece is None: return _setting(recipe, place)
     if not recipe.own_code: refuse_pieces(f'recipe {recipe.name}', {place: piece})
-    found = load_piece(piece, PLACES[place], recipe._sources.get(place))
+    found = load_piece(piece, PIECE_PLACES[place], recipe._sources.get(place))
 
     # Two kinds are made once, the others wait for what they are called with
     if place == 'train.loss': return OwnLoss(found(), str(piece))

@@ -22,7 +22,7 @@ from hpa_lib.learn.predict import predict_rows
 from hpa_lib.nets.models import load_model, rgby_model, save_model
 from hpa_lib.run.bundle import Bundle
 from hpa_lib.run.folder import Run, fold_weights, recipe_learner, training_key
-from hpa_lib.run.pieces import PLACES, OwnLoss, piece_source, read_piece
+from hpa_lib.run.pieces import PIECE_PLACES, OwnLoss, piece_source, read_piece
 from hpa_lib.run.pipeline import recipe_steps, run_recipe
 from hpa_lib.run.recipes import check_recipe, load_recipe
 from hpa_lib.run.steps import plan
@@ -89,7 +89,7 @@ TINY = {
 
 def settings(module, **more):
     "A recipe of tiny size with all five pieces; more: section_key=value"
-    said = TINY | {k: f'{module}:{NAMES[k.partition(".")[2]]}' for k in PLACES} | {k.replace('_', '.', 1): o for k, o in more.items()}
+    said = TINY | {k: f'{module}:{NAMES[k.partition(".")[2]]}' for k in PIECE_PLACES} | {k.replace('_', '.', 1): o for k, o in more.items()}
     out = dict(name='mine')
     for k, o in said.items():
         section, key = k.split('.')
@@ -174,7 +174,7 @@ def test_what_was_run_is_in_the_manifest(made):
     run, home, _ = made
     source = file_digest(home/'parts.py')
     facts = json.loads((run.path/'manifest.json').read_text())['pieces']
-    assert set(facts) == set(PLACES) and {o['source'] for o in facts.values()} == {source} and {o['file'] for o in facts.values()} == {str(home/'parts.py')}
+    assert set(facts) == set(PIECE_PLACES) and {o['source'] for o in facts.values()} == {source} and {o['file'] for o in facts.values()} == {str(home/'parts.py')}
     assert facts['model.head']['piece'] == 'keptlab.parts:Places(width=8)'
     assert json.loads((run.path/'bundle/bundle.json').read_text())['pieces'] == {'keptlab.parts:Places(width=8)': source}
 
@@ -230,7 +230,7 @@ def test_a_recipe_that_names_code_is_refused_and_nothing_of_it_runs(tmp_path, at
     source = file_digest(home/'parts.py')
     file = written(settings('quietlab.parts'), tmp_path/'theirs.toml')
     with pytest.raises(RunError) as e: load_recipe(file)
-    for o in PLACES: assert f'{o} = quietlab.parts:' in str(e.value)
+    for o in PIECE_PLACES: assert f'{o} = quietlab.parts:' in str(e.value)
     assert str(file) in str(e.value) and str(home/'parts.py') in str(e.value) and source in str(e.value) and '--own-code' in str(e.value)
 
     # Read for looking at, it is still not run, whoever uses it
