@@ -231,7 +231,7 @@ class ViewSettings(Section):
 # %% ../../nbs/run/80_recipes.ipynb #decidesettings
 class DecideSettings(Section):
     "How probabilities become labels"
-    rule:_tried_or_own(threshold_rule) = DEFAULT_RULE # as "shrunk(10)", of `hpa_lib.decide.threshold_rules`, or one's own
+    rule:_tried_or_own(threshold_rule) = DEFAULT_RULE # of `hpa_lib.decide.threshold_rules`, as "shrunk(10)"; or own
     calibrate:_tried(_calibrates)|None = None # curve fitted before: offset, platt, beta, temperature or isotonic
     fallbacks:_Fallbacks = ['argmax'] # where there is no label, in turn: thresholds, "argmax", "class:NAME"; or nothing
     cap:Positive|None = None # labels a sample has at most
@@ -276,7 +276,7 @@ class Recipe(Section):
     blend:BlendSettings = BlendSettings()
     submit:SubmitSettings = SubmitSettings()
     _own_code:bool = PrivateAttr(False)
-    _sources:dict[str, str] = PrivateAttr(default_factory=dict) # place -> fingerprint of its piece, when it was asked for
+    _sources:dict[str, str] = PrivateAttr(default_factory=dict) # place -> fingerprint of its piece, when asked for
 
     @property
     def own_code(self) -> bool: return self._own_code # may its pieces be run? no recipe says so of itself
