@@ -465,7 +465,7 @@ def predict_fold(
     )
 
     # Views of the second epoch are numbered after those of the first
-    names, crop = dict(test=views.test or views.names, oof=views.names), seen_side(run.recipe)
+    names, crop = dict.fromkeys(rows, views.names) | dict(test=views.test or views.names), seen_side(run.recipe)
     parts = {k: [] for k,r in rows.items() if len(r)}
     head = own_piece(run.recipe, 'model.head') if 'model.head' in run.recipe.pieces else None
     for i,file in enumerate(fold_weights(path)[:views.epochs]):

@@ -21,7 +21,7 @@ from pathlib import Path
 from types import MappingProxyType, ModuleType
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..core import LearnError, RunError, file_digest, own_name
 from ..learn.losses import MultiLabelLoss
@@ -162,7 +162,7 @@ def _check_call(piece:Piece, found:Callable, kind:str, file:Path) -> None: # rai
     try: inspect.signature(found).bind(*PIECE_KINDS[kind], **piece.settings)
     except TypeError as e:
         wrong = f"{piece} in {file} takes {inspect.signature(found)} ({e})"
-        raise RunError(f"{wrong}: a {kind} is called {call}; give it these, and settings that it has") from None
+        raise RunError(f"{wrong}: for {kind} it is called {call}; give it these, and settings that it has") from None
 
 # %% ../../nbs/run/78_pieces.ipynb #piece-facts
 def piece_facts(
@@ -181,7 +181,7 @@ def refuse_pieces(
         file = _source_file(o.module)
         return f"{o} (not found here)" if file is None else f"{o} ({file}, source {file_digest(file)})"
     named = ', '.join(f'{k} = {told(o)}' for k,o in pieces.items())
-    cure = "read it, and if you trust it say own_code=True (at a terminal --own-code)"
+    cure = "read it, and if you trust it say own_code=True (at a terminal: hpa run, train or predict, --own-code)"
     raise RunError(f"{where}: names code of its own, which is not run unasked: {named}: {cure}")
 
 # %% ../../nbs/run/78_pieces.ipynb #ownloss

@@ -106,7 +106,7 @@ def written(o, path):
 def ran(module): return len((module/'ran.txt').read_text()) if (module/'ran.txt').exists() else 0
 
 
-def lab(folder, name, monkeypatch=None):
+def lab(folder, name):
     "A package of somebody's own on Python's path, not yet imported"
     (folder/name).mkdir(parents=True)
     (folder/name/'__init__.py').write_text('')
@@ -116,8 +116,8 @@ def lab(folder, name, monkeypatch=None):
 
 
 @pytest.fixture(autouse=True)
-def path_and_modules():
-    "What a test puts on the path and imports is gone after it"
+def own_path():
+    "What a test puts on the path is gone after it, but for the package of the run that all share"
     before = list(sys.path)
     yield
     sys.path[:] = [*before, *[o for o in sys.path if 'kept' in o and o not in before]]
@@ -278,13 +278,13 @@ def test_at_a_terminal(made, atlas, tmp_path):
     ('train.loss', 'nowhere.parts:Tversky', 'no source of a module nowhere.parts is found: install it, or put the folder'),
     ('train.loss', 'badlab.parts:Tverski', 'has no function or class Tverski: correct the name'),
     ('train.loss', 'badlab.parts:Tversky(beta=1)', "unexpected keyword argument 'beta'"),
-    ('train.loss', 'badlab.parts:Places', 'a loss is called (**settings)'),
-    ('model.head', 'badlab.parts:Tversky', 'a head is called (features, classes, **settings)'),
+    ('train.loss', 'badlab.parts:Places', 'for loss it is called (**settings)'),
+    ('model.head', 'badlab.parts:Tversky', 'for head it is called (features, classes, **settings)'),
     ('model.head', 'badlab.parts:Places(classes=3)', "multiple values for argument 'classes'"),
-    ('train.augment', 'badlab.parts:dim(most=1)', 'a augmentation is called (**settings)'),
+    ('train.augment', 'badlab.parts:dim(most=1)', 'for augmentation it is called (**settings)'),
     ('train.augment', 'badlab.more:number', 'an augmentation makes a function of a batch'),
-    ('train.sampler', 'badlab.parts:dim', 'a sampler is called (samples, vocab, **settings)'),
-    ('decide.rule', 'badlab.parts:dim', 'a rule is called (probs, targs, **settings)'),
+    ('train.sampler', 'badlab.parts:dim', 'for sampler it is called (samples, vocab, **settings)'),
+    ('decide.rule', 'badlab.parts:dim', 'for rule it is called (probs, targs, **settings)'),
     ('decide.rule', 'badlab.broken:rule', 'cannot be imported (ZeroDivisionError'),
     ('decide.rule', 'badlab.more:middle', 'name it as badlab.parts:middle'),
     ('decide.rule', 'badlab.parts:middle(.5)', 'a setting has no name'),
@@ -415,7 +415,7 @@ def test_loss_sampler_and_rule_are_not_needed_to_predict(made, atlas, undrawn):
     assert len(bundle.predict(run.store, progress=False)) == 48
 
 
-def test_heads_that_are_no_modules_of_files(tmp_path):
+def test_a_head_of_no_module_trains_and_cannot_travel(tmp_path):
     "A head written in a function trains, and says why it cannot travel"
     def local(features, classes): return nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(features, classes))
     net = rgby_model('test_resnet', 3, weights=None, head=local)
