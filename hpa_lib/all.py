@@ -42,6 +42,7 @@ from hpa_lib.decide.decision import *  # noqa: F403
 from hpa_lib.decide.submit import *  # noqa: F403
 from hpa_lib.see.report import *  # noqa: F403
 from hpa_lib.run.bundle import *  # noqa: F403
+from hpa_lib.run.pieces import *  # noqa: F403
 from hpa_lib.run.recipes import *  # noqa: F403
 from hpa_lib.run.folder import *  # noqa: F403
 from hpa_lib.run.steps import *  # noqa: F403

@@ -94,8 +94,9 @@ def engine_options(
     only:str=None, # one step alone, such as decide; what it builds on must be up to date
     plan:store_true=False, # only say what would be done, and why
     draw:str=None, # also write the graph: .png, or .md for Mermaid text
+    own_code:store_true=False, # run code of its own that the recipe names (package.module:name); read it first
     quiet:store_true=False, # no bars
-) -> dict: # keyword arguments of `run_recipe`
+) -> dict: # keyword arguments of `run_recipe`; scale, set, plan, draw and own_code are for the recipe and the plan
     "What can be said of a run, whatever it is called by"
     return dict(
         fold=fold, folds=folds, duplicates=duplicates, sample=sample, from_best=from_best,
@@ -169,7 +170,7 @@ def run_cmd(
         recipe = str(Path(recipe)/'recipe.toml')
     changes = engine.pop('set') or []
     if train_only: changes = [*changes, f'split.train_only={train_only}']
-    found = load_recipe(recipe, changes, engine.pop('scale'))
+    found = load_recipe(recipe, changes, engine.pop('scale'), engine.pop('own_code'))
     path = Path(run or f'runs/{found.name}')
     # Its pictures
     if pictures: sources = said_sources(pictures, **reading)
@@ -235,7 +236,7 @@ def train(
     changes = [f'data.size={packed.size}', f'data.channels={list(packed.channels)}']
     if classes: changes.append(f'data.classes="{classes}"')
     changes += kwargs.pop('set') or []
-    found = load_recipe(recipe, changes, kwargs.pop('scale'))
+    found = load_recipe(recipe, changes, kwargs.pop('scale'), kwargs.pop('own_code'))
     _engine(found, [store], run_path(run, found), **kwargs)
 
 # %% ../nbs/90_cli.ipynb #demo-2
@@ -519,13 +520,14 @@ def predict(
     out:str='predictions.csv', # table to write: Id, status, error, labels, Predicted, one probability a class
     part:str='train', # for a folder of a contest: train or test
     rescale:store_true=False, # bring pictures of another pixel size to the scale of the training
+    own_code:store_true=False, # run a head of its own that the bundle names (package.module:name); read it first
     quiet:store_true=False, # no bars
     **kwargs
 ):
     """Labels and probabilities for pictures, by a trained bundle;
     they are read as the training's were, unless you say otherwise"""
     from hpa_lib.run.bundle import Bundle
-    bundle = Bundle(bundle)
+    bundle = Bundle(bundle, own_code=own_code)
     given, pixels = _new_pictures(bundle, pictures, part, kwargs)
     answer = bundle.predict(given, progress=not quiet, rescale=rescale, **pixels)
     write_answer(answer, bundle.vocab, out)

@@ -30,7 +30,7 @@ class FoldMetric(Metric):
     def accumulate(self, learn):
         activation = getattr(learn.loss_func, 'activation', None)
         if activation is None:
-            cure = "so its outputs are no probabilities: use one of hpa_lib.learn.losses"
+            cure = "so its outputs are no probabilities: use one of hpa_lib.learn.losses, or OwnLoss(loss)"
             raise TypeError(f"the loss {learn.loss_func!r} has no activation, {cure}")
         probs = activation(learn.pred.detach().float())
         self.probs.append(probs.cpu().as_subclass(Tensor))

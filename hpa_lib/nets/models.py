@@ -173,10 +173,10 @@ def last_layer(
     model:RGBYNet, # the network
 ) -> str|None: # its name, such as "head.7"; None: the head has none, or several that might be it
     "The linear layer with a row for each class: the end of a chain of layers, else the only one of that size"
+    chain = isinstance(model.head, nn.Sequential) and isinstance(model.head[-1], nn.Linear)
+    if chain: return f'head.{len(model.head) - 1}'
     n, layers = model.config['n_out'], model.head.named_modules(prefix='head')
     found = [k for k,o in layers if isinstance(o, nn.Linear) and o.out_features == n]
-    end = f'head.{len(model.head) - 1}' if isinstance(model.head, nn.Sequential) else None
-    if end in found: return end
     return found[0] if len(found) == 1 else None
 
 def _last_tensors(model:RGBYNet) -> list[str]: # none where the layer is not known
@@ -261,7 +261,9 @@ def _file_channels(path:str|Path, said:Iterable[str]|None, recipe:Mapping) -> li
 # %% ../../nbs/nets/40_models.ipynb #said-classes
 def _said_classes(model:RGBYNet, classes:Iterable[str]) -> list[str]:
     "What somebody calls the outputs of a network; raises `NetError` where it knows them by other names"
-    said, known = output_names(classes, model.config['n_out']), model.about.get('classes')
+    layer = last_layer(model)
+    n = model.config['n_out'] if layer is None else model.get_submodule(layer).out_features
+    said, known = output_names(classes, n), model.about.get('classes')
     if known and list(known) != said:
         names = f"the outputs of this network are {', '.join(known)}, and classes= says {', '.join(said)}"
         raise NetError(f"{names}: leave classes= out, or build a network for these")

@@ -35,6 +35,8 @@ from ..learn.loaders import StoreData
 from ..learn.predict import predict_rows
 from ..learn.views import corner_crop, get_views, seeded_crop, whole
 from ..nets.models import Precision, RGBYNet, load_model, save_model
+from ..nets.weights import read_config
+from .pieces import is_own, load_piece, piece_source, read_piece, refuse_pieces
 
 # %% ../../nbs/run/68_bundle.ipynb #member
 @dataclass(frozen=True)
@@ -155,15 +157,39 @@ def of(cls:Member,
         **kwargs,
     )
 
+# %% ../../nbs/run/68_bundle.ipynb #c-heads
+class _Heads:
+    "Opens networks, with the heads of somebody's own that may be run"
+    def __init__(self,
+        where:str, # what is opened, for messages
+        own_code:bool, # may they be run?
+        sources:dict|None=None, # name -> fingerprint that each must have; None: whatever it has now
+    ):
+        self.where, self.own_code = where, own_code
+        self.needed = sources
+        self.sources = {} # of the heads that were met
+    def load(self, file):
+        "The network of a file; raises `RunError` for a head that cannot be had, or must not"
+        name = read_config(file).get('head')
+        if not is_own(name): return load_model(file)
+        piece = read_piece(name)
+        if not self.own_code: refuse_pieces(self.where, {'the head of its networks': piece})
+        if self.needed is not None and name not in self.needed:
+            cure = "make the bundle again"
+            raise RunError(f"{self.where} does not say what source the head {name} had: {cure}")
+        head = load_piece(piece, 'head', self.needed and self.needed[name])
+        self.sources[name] = piece_source(piece)
+        return load_model(file, head)
+
 # %% ../../nbs/run/68_bundle.ipynb #c-check-weights
-def _check_weights(m:Member) -> None: # raises `RunError`; `NetError` for files that are no networks
+def _check_weights(m:Member, heads:_Heads) -> None: # raises `RunError`; `NetError` for files that are no networks
     "Every file is a network with the member's channels and classes"
     for file in m.weights:
         if file.suffix != '.safetensors':
             cure = f"save_model(learn.model, '{file.stem}.safetensors'), or a bundle with learn.export()"
             raise RunError(f"{file}: a bundle holds .safetensors files: write the network with {cure}")
         # A training that is under way goes on as before
-        with torch.random.fork_rng(devices=[]): model = load_model(file)
+        with torch.random.fork_rng(devices=[]): model = heads.load(file)
         config, classes = model.config, model.about.get('classes', list(m.names))
         if tuple(config['channels']) != m.channels:
             reads, has = few(config['channels'], show=str), few(m.channels, show=str)
@@ -238,6 +264,7 @@ def save_members(
     reading:Reading|None=None, # how new pictures are to be read; None: as those of the members' stores
     unsettled:Iterable[str]=(), # options in which the training's sources differed, see `common_reading`
     overwrite:bool=False, # replace a bundle of that name, once the new one is whole
+    own_code:bool=False, # may heads of somebody's own be run? see `hpa_lib.run.pieces`
 ) -> Path: # the folder
     "Gather members, vocabulary, reading and decision in one folder, durably"
     # All is known to fit before anything is written
@@ -245,7 +272,8 @@ def save_members(
     members = list(members)
     _check_members(members, vocab)
     _check_decision(decision, members, vocab)
-    for m in members: _check_weights(m)
+    heads = _Heads(str(path), own_code)
+    for m in members: _check_weights(m, heads)
 
     # How new pictures are to be read; paths of tables on this machine stay here
     common, differing = _common_reading(members)
@@ -261,6 +289,7 @@ def save_members(
         reading=reading.to_dict(),
         unsettled=_known_options(unsettled),
         about=about or {},
+        pieces=heads.sources,
     )
     with placing(path) as part:
         decision.save(part/'decision.json')
@@ -344,6 +373,7 @@ class Bundle:
         path:str|Path, # folder that `save_members` or `save_bundle` wrote, or a run folder that holds one
         device:str|torch.device|None=None, # None: the GPU where there is one, else the CPU
         precision:Precision|None=None, # precision and memory order; None: by network and device
+        own_code:bool=False, # may heads of somebody's own be run, whose names are in `pieces`?
     ):
         # The folder
         self.path = _bundle_folder(Path(path))
@@ -363,12 +393,16 @@ class Bundle:
 
         # Networks
         device = torch.device(device or ('cuda' if torch.cuda.is_available() else 'cpu'))
-        def ready(file): return use_precision(load_model(file).to(device), precision)
+        heads = _Heads(str(self.path), own_code, self.pieces)
+        def ready(file): return use_precision(heads.load(file).to(device), precision)
         self.networks = {m.name: [ready(o) for o in m.weights] for m in self.members}
     @property
     def models(self): return [o for nets in self.networks.values() for o in nets]
     @property
     def about(self): return self.facts['about']
+    @property
+    def pieces(self) -> dict: # name -> fingerprint of the code of somebody's own that it needs
+        return self.facts.get('pieces', {})
     def __getattr__(self, name):
         if name in ('size', 'pixel_size', 'crop', 'mean', 'std') and 'members' in self.__dict__:
             raise AttributeError(f"{len(self.members)} members, each with its own {name}: ask one of bundle.members")
@@ -669,7 +703,7 @@ def export(self:RGBYLearner,
         weights = [save_model(self.model, Path(tmp)/'weights.safetensors')]
         of_store = Member.of(weights, data.store, views='none', crop=crop, vocab=data.classes)
         member = replace(of_store, mean=mean, std=std)
-        try: return save_members(path, [member], data.classes, decision, overwrite=True)
+        try: return save_members(path, [member], data.classes, decision, overwrite=True, own_code=True)
         except NetError as e:
             cure = "a bundle holds networks of rgby_model, as they were built"
             raise RunError(f"the network is not the one its recipe builds: {cure} ({e})") from None

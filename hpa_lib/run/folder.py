@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['START', 'environment', 'now', 'Run', 'recipe_vocab', 'seen_side', 'with_table', 'match_table', 'SingleF1',
-           'recipe_callbacks', 'recipe_learner', 'read_start', 'training_key', 'callback_names', 'check_seen',
-           'fit_fold', 'fold_weights', 'train_fold', 'predict_fold', 'decide_run', 'submit_run', 'seen_facts',
-           'report_run', 'bundle_run']
+           'recipe_callbacks', 'recipe_learner', 'read_start', 'piece_sources', 'training_key', 'callback_names',
+           'check_seen', 'fit_fold', 'fold_weights', 'train_fold', 'predict_fold', 'decide_run', 'submit_run',
+           'seen_facts', 'report_run', 'bundle_run']
 
 # %% ../../nbs/run/84_folder.ipynb #c-4547026b
 import platform
@@ -54,7 +54,8 @@ from ..learn.views import get_views, shown_side
 from ..nets.models import load_model, save_model
 from ..nets.weights import Seen, seen_ids
 from .bundle import Member, save_members
-from .recipes import Recipe, TrainSettings, load_recipe
+from .pieces import piece_facts
+from .recipes import Recipe, TrainSettings, load_recipe, own_piece
 from ..see.report import plot_classes, plot_curves, plot_history, plot_samples, sample_losses, write_report
 
 # %% ../../nbs/run/84_folder.ipynb #commit
@@ -90,11 +91,12 @@ class Run:
     "A run folder: where things stand, and a way to read each"
     def __init__(self,
         path:str|Path, # the folder; must hold a recipe.toml
+        own_code:bool=False, # may pieces of its recipe be run? without it they are named and not run
     ):
         self.path = Path(path)
         if not (self.path/'recipe.toml').is_file():
             raise FileNotFoundError(f"{path} is no run folder: it has no recipe.toml")
-        self.recipe = load_recipe(self.path/'recipe.toml')
+        self.recipe = load_recipe(self.path/'recipe.toml', own_code=own_code or None)
         self.manifest = read_json(self.path/'manifest.json')
 
     def __repr__(self):
@@ -142,7 +144,7 @@ def seen_side(
     recipe:Recipe, # all settings
 ) -> int|None: # pixels; None: the whole picture as it is packed
     "Side of what the network sees: the crop, where the augmentation crops"
-    return shown_side(recipe.train.augment, recipe.data.crop)
+    return shown_side(recipe.shown_by, recipe.data.crop)
 
 # %% ../../nbs/run/84_folder.ipynb #run-store
 @patch(as_prop=True)
@@ -282,8 +284,9 @@ def recipe_learner(
         raise RunError(f"data.channels says {says}, {store.path.name} has {has}: say what it has, or pack it again")
     set_seed(t.seed + fold)
     dls = store_dls(
-        store, folds, fold, recipe_vocab(recipe, store), t.bs, tfms=t.augment, crop=recipe.data.crop,
-        sampler=t.sampler, power=t.power, batches=t.batches, val_batches=t.val_batches,
+        store, folds, fold, recipe_vocab(recipe, store), t.bs,
+        tfms=own_piece(recipe, 'train.augment'), crop=recipe.data.crop,
+        sampler=own_piece(recipe, 'train.sampler'), power=t.power, batches=t.batches, val_batches=t.val_batches,
         weighted_validation=t.weighted_validation, path=path,
     )
 
@@ -291,11 +294,12 @@ def recipe_learner(
     begin, start = Path(path)/START, read_start(path)
     weights = None if m.weights == 'none' else m.weights
     if start is not None: weights = begin
-    how = m.model_dump(exclude={'arch', 'weights', 'seen'})
+    how = m.model_dump(exclude={'arch', 'weights', 'seen'}) | dict(head=own_piece(recipe, 'model.head'))
+    loss = own_piece(recipe, 'train.loss')
 
     watch = recipe_callbacks(t, start and (start['value'], begin))
     learn = rgby_learner(
-        dls, m.arch, t.loss, path=path, cbs=[*watch, *cbs], opt_func=t.opt, wd=t.wd, weights=weights, **how,
+        dls, m.arch, loss, path=path, cbs=[*watch, *cbs], opt_func=t.opt, wd=t.wd, weights=weights, **how,
     )
     if t.monitor == 'single_f1': learn.metrics = [*learn.metrics, SingleF1()]
     return learn
@@ -309,6 +313,15 @@ def read_start(
     "What a fold begins with, if it goes on from its own best epoch"
     file = Path(path)/'start.json'
     return read_json(file) if file.is_file() else None
+
+# %% ../../nbs/run/84_folder.ipynb #piece-sources
+def piece_sources(
+    recipe:Recipe, # all settings
+    *sections:str, # such as "model" and "train"
+) -> dict[str, str]: # place -> fingerprint; empty where all is the library's
+    "Fingerprints of the pieces that are somebody's own, for keys: nothing is imported"
+    mine = {k: o for k,o in recipe.pieces.items() if k.partition('.')[0] in sections}
+    return {k: o['source'] for k,o in piece_facts(mine).items()}
 
 # %% ../../nbs/run/84_folder.ipynb #training-key
 def training_key(
@@ -329,7 +342,8 @@ def training_key(
     labels = store.samples.loc[store.samples.id.isin(folds.id), ['id', 'labels']]
     data = store.fingerprint, classes, labels.to_json(), _in_order(folds, labels.id).to_csv()
 
-    return digest([settings, weights, *data, fold, start, callback_names(cbs)])
+    own = piece_sources(recipe, 'model', 'train')
+    return digest([settings, weights, *data, fold, start, callback_names(cbs), *([own] if own else [])])
 
 def _in_order(folds:pd.DataFrame, ids:pd.Series) -> pd.DataFrame: # raises `RunError`
     "Folds of these samples in their order, however the table stands"
@@ -451,10 +465,11 @@ def predict_fold(
     )
 
     # Views of the second epoch are numbered after those of the first
-    names, crop = dict(test=views.test or views.names, oof=views.names), seen_side(run.recipe)
+    names, crop = dict.fromkeys(rows, views.names) | dict(test=views.test or views.names), seen_side(run.recipe)
     parts = {k: [] for k,r in rows.items() if len(r)}
+    head = own_piece(run.recipe, 'model.head') if 'model.head' in run.recipe.pieces else None
     for i,file in enumerate(fold_weights(path)[:views.epochs]):
-        model = use_precision(load_model(file).to(default_device()))
+        model = use_precision(load_model(file, head).to(default_device()))
         for k,found in parts.items():
             table = predict_rows(model, store, rows[k], vocab, names[k], fold, progress=progress, crop=crop)
             found.append(table.assign(view=table['view'] + i*len(get_views(names[k]))))
@@ -498,8 +513,8 @@ def decide_run(
     if not run.members: _gather(run, 'thresh')
     d, samples = run.recipe.decide, _targets(run)
     how = dict(
-        fallbacks=d.fallbacks or None, cap=d.cap, rule=d.rule, calibrate=d.calibrate, average_twins=d.average_twins,
-        ratio_on=d.ratio_on,
+        fallbacks=d.fallbacks or None, cap=d.cap, rule=own_piece(run.recipe, 'decide.rule'), calibrate=d.calibrate,
+        average_twins=d.average_twins, ratio_on=d.ratio_on,
         blend=run.recipe.blend.how if run.members else None,
     )
 
@@ -646,7 +661,7 @@ def bundle_run(
     reading, unsettled = common_reading([settle(o.path, o.reading) for o in sources])
     return save_members(
         run.path/'bundle', members, run.vocab, run.decision,
-        about=about, reading=reading, unsettled=unsettled, overwrite=True,
+        about=about, reading=reading, unsettled=unsettled, overwrite=True, own_code=run.recipe.own_code,
     )
 
 def _member(name:str, run:Run) -> Member: # what a bundle keeps of a run

@@ -36,9 +36,10 @@ from ..learn.resume import ResumeError, from_best
 from ..nets.models import rgby_model
 from hpa_lib.run.folder import (
     START, Run, bundle_run, callback_names, decide_run, environment, fold_weights, match_table, now, predict_fold,
-    read_start, recipe_vocab, report_run, seen_side, submit_run, train_fold, with_table,
+    piece_sources, read_start, recipe_vocab, report_run, seen_side, submit_run, train_fold, with_table,
 )
-from .recipes import Recipe, SourceSettings, load_recipe, save_recipe, whole_paths
+from .pieces import piece_facts, refuse_pieces
+from .recipes import Recipe, SourceSettings, load_recipe, own_piece, save_recipe, whole_paths
 from .steps import Files, Step, plan, read_records, run_steps
 
 # %% ../../nbs/run/86_pipeline.ipynb #recipe-part
@@ -240,10 +241,13 @@ def open_run(self:_Work, **facts) -> Run: # the run folder with this recipe, and
     file = self.path/'manifest.json'
     old = read_json(file) if file.is_file() else dict(begun=now(), **environment())
     known = dict(vocab=_vocab_words(self.vocab), trained=list(self.trained), accepted=_accepted(self.path))
+    known['pieces'] = piece_facts(self.recipe.pieces)
     if self.packed is not None: known['store'] = os.path.relpath(self.packed, self.path)
     save_recipe(self.recipe, self.path/'recipe.toml')
     write_json(file, old | known | facts)
-    return Run(self.path)
+    run = Run(self.path)
+    run.recipe = self.recipe                                                # which knows what it may run
+    return run
 
 def _accepted(path:Path) -> dict[str, str]: # files that somebody edited, and what they were then
     found = {}
@@ -335,7 +339,7 @@ def training_estimate(
 ) -> dict[str, float]: # seconds and bytes of one fold
     "What training a fold will take, about: timed on random pictures, without touching any random generator"
     d, t = recipe.data, recipe.train
-    how = recipe.model.model_dump(exclude={'weights', 'seen', 'prior'})
+    how = recipe.model.model_dump(exclude={'weights', 'seen', 'prior'}) | dict(head=own_piece(recipe, 'model.head'))
     side = seen_side(recipe) or d.size
     device = torch.device('cuda' if torch.cuda.is_available() else 'cpu')
     with torch.random.fork_rng():
@@ -523,8 +527,12 @@ def _weights(recipe:Recipe, k:int) -> tuple: # of one fold, the best epoch first
     more = [Path(f'fold{k}/model_{i}.safetensors') for i in range(2, recipe.train.keep + 1)]
     return Path(f'fold{k}/model.safetensors'), *more
 
+def _own(w:_Work, *sections:str) -> dict: # fingerprints of pieces that are not the library's; empty without any
+    sources = piece_sources(w.recipe, *sections)
+    return dict(pieces=sources) if sources else {}
+
 def _training(w:_Work, k:int) -> dict: # settings that a fold's training depends on
-    settings = recipe_part(w.recipe, 'data', 'model', 'train') | w.classes
+    settings = recipe_part(w.recipe, 'data', 'model', 'train') | w.classes | _own(w, 'model', 'train')
     if Path(w.recipe.model.weights).suffix: settings['model']['weights'] = 'a file'     # which counts by its content
     start = read_start(w.path/f'fold{k}')
     if start: settings['start'] = start
@@ -567,7 +575,7 @@ def _fold_steps(w:_Work, k:int) -> list[Step]: # train and predict one fold
             reads=(*inputs, first, *more),
             writes=(f'fold{k}/oof.parquet',),
             maybe=(f'fold{k}/test.parquet', *((f'fold{k}/thresh.parquet',) if w.thresh else ())),
-            settings=recipe_part(w.recipe, 'data') | w.classes | _views(w.recipe, True),
+            settings=recipe_part(w.recipe, 'data') | w.classes | _views(w.recipe, True) | _own(w, 'model'),
         ),
     ]
 
@@ -586,7 +594,7 @@ def _after_folds(w:_Work) -> list[Step]: # decide, submit, report and bundle
             reads=(tied, Path('folds.parquet'), *w.each('oof.parquet'), *apart, *_known(w)),
             writes=('oof.parquet', *DECIDED),
             maybe=('thresh.parquet',) if w.thresh else (),
-            settings=recipe_part(w.recipe, 'decide') | answers,
+            settings=recipe_part(w.recipe, 'decide') | answers | _own(w, 'decide'),
         ),
         Step(
             name='submit', run=w.submit, version=2,
@@ -604,7 +612,7 @@ def _after_folds(w:_Work) -> list[Step]: # decide, submit, report and bundle
             name='bundle', run=w.bundle, version=2,
             reads=(w.packed, decision, *(o for k in w.trained for o in _weights(w.recipe, k))),
             writes=('bundle',),
-            settings=recipe_part(w.recipe, 'views') | w.classes,
+            settings=recipe_part(w.recipe, 'views') | w.classes | _own(w, 'model'),
         ),
     ]
 
@@ -629,7 +637,7 @@ def _blend_steps(w:_Work) -> list[Step]: # of a run that blends others
             name='decide', run=w.decide,
             reads=(tied, *of('oof.parquet'), *of('thresh.parquet'), *_known(w)),
             writes=DECIDED,
-            settings=recipe_part(w.recipe, 'decide', 'blend.how') | asked,
+            settings=recipe_part(w.recipe, 'decide', 'blend.how') | asked | _own(w, 'decide'),
         ),
         Step(
             name='submit', run=w.submit,
@@ -663,6 +671,7 @@ def _whole_recipe(recipe:Recipe|str, pictures, vocab=None, sample=None) -> Recip
     if sample is not None:
         submit = recipe.submit.model_copy(update=dict(sample=str(sample)))
         recipe = recipe.model_copy(update=dict(submit=submit))
+    if not recipe.own_code: refuse_pieces(f'recipe {recipe.name}', recipe.pieces)
     return whole_paths(recipe)
 
 def _work(recipe:Recipe, path:str|Path|None, progress:bool, handed:_HandedIn=_HandedIn()) -> _Work: # checked

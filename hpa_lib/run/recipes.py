@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['Positive', 'COLUMNS', 'SCALES', 'Section', 'SourceSettings', 'DataSettings', 'SplitSettings', 'ModelSettings',
-           'TrainSettings', 'ViewSettings', 'DecideSettings', 'BlendSettings', 'SubmitSettings', 'Recipe',
+           'TrainSettings', 'ViewSettings', 'DecideSettings', 'BlendSettings', 'SubmitSettings', 'Recipe', 'own_piece',
            'check_recipe', 'recipe_names', 'load_recipe', 'whole_paths', 'save_recipe', 'solution_facts',
            'recipe_facts']
 
@@ -18,7 +18,7 @@ from typing import Annotated, Literal
 import numpy as np
 import pandas as pd
 import tomli_w
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, model_validator
 
 from ..core import RunError, near, one_of, write_text
 from ..data.duplicates import TWIN_RULES
@@ -36,6 +36,7 @@ from ..learn.schedules import Schedule, optimiser
 from ..learn.views import check_views, get_views
 from ..nets.heads import heads
 from ..nets.stems import stems
+from .pieces import PIECE_PLACES, OwnLoss, Piece, is_own, load_piece, piece_source, read_piece, refuse_pieces
 
 # %% ../../nbs/run/80_recipes.ipynb #section
 class Section(BaseModel):
@@ -62,6 +63,14 @@ def _timm_knows(arch):
     names = timm.list_models()
     if arch not in names:
         raise ValueError(f"timm knows no {arch!r}; {near(arch, names, cutoff=0)}")     # 0: never the whole list
+
+# %% ../../nbs/run/80_recipes.ipynb #tried-or-own
+def _tried_or_own(use, *more):
+    "The same; or a piece of somebody's own, whose name is taken apart and no more, see `hpa_lib.run.pieces`"
+    def check(text):
+        if is_own(text): read_piece(text)
+        else: use(text, *more)
+    return _tried(check)
 
 # %% ../../nbs/run/80_recipes.ipynb #c-started
 def _start(weights):
@@ -138,7 +147,7 @@ class ModelSettings(Section):
     stem:_tried(_one_of(stems, 'stem')) = 'red_copy' # weights beyond red, green, blue; see `hpa_lib.nets.stems`
     rescale:bool = True # times 3/C in the first convolution
     large:bool = False # one more max-pool behind the stem, for pictures of twice the side
-    head:_tried(_one_of(heads, 'head')) = 'concat_pool' # a name in `hpa_lib.nets.heads.heads`
+    head:_tried_or_own(_one_of(heads, 'head')) = 'concat_pool' # a name in `hpa_lib.nets.heads.heads`, or one's own
     hidden:Positive = 512 # width of the head's hidden layer, where it has one
     ps:Annotated[float, Field(ge=0, lt=1)] = .5 # dropout in the head
     prior:bool = False # the last bias begins at the classes' shares, see `hpa_lib.learn.learner.start_at_prior`
@@ -152,7 +161,7 @@ COLUMNS = ('train_loss', 'valid_loss', 'valid_focal', 'macro_f1', 'matched_f1', 
 # %% ../../nbs/run/80_recipes.ipynb #trainsettings
 class TrainSettings(Section):
     "How one fold is trained"
-    loss:_tried(get_loss) = 'focal' # name in `hpa_lib.learn.losses`, or a sum such as "0.5*focal + 0.5*lovasz"
+    loss:_tried_or_own(get_loss) = 'focal' # of `hpa_lib.learn.losses`, a sum as "0.5*focal + 0.5*lovasz", or one's own
     epochs:Positive = 12
     opt:_tried(optimiser) = 'fastai' # optimiser, a name in `hpa_lib.learn.schedules.OPTIMISERS`
     schedule:str = 'one_cycle' # shape of the learning rate, a name in `hpa_lib.learn.schedules.SHAPES`
@@ -164,9 +173,9 @@ class TrainSettings(Section):
     accumulate:Positive = 1 # batches per step (gradient accumulation)
     wd:Annotated[float, Field(ge=0)] = .01 # weight decay
     clip:Annotated[float, Field(gt=0)]|None = None # largest norm of the gradient
-    augment:_tried(augmentation, 64) = 'default' # name in `hpa_lib.learn.augment`
+    augment:_tried_or_own(augmentation, 64) = 'default' # name in `hpa_lib.learn.augment`, or one's own
     mix:_tried(mixing) = 'none' # "mixup" or "cutmix"
-    sampler:_tried(_one_of(SAMPLING_RULES, 'sampling rule')) = 'none' # how often each sample is drawn
+    sampler:_tried_or_own(_one_of(SAMPLING_RULES, 'sampling rule')) = 'none' # how often each sample is drawn
     power:Annotated[float, Field(ge=0, le=1)] = .4 # of the sampler "balance": how far shares move towards even ones
     weighted_validation:bool = False # draw validation rows by the sampler too; columns are called weighted_...
     batches:Positive|None = None # per epoch; None: once through the data
@@ -195,7 +204,7 @@ class TrainSettings(Section):
         Schedule(self.schedule, self.lr, self.epochs, self.at)
         if self.restart and not (self.plateau and self.keep):
             raise ValueError("restart goes back to the best epoch at a plateau: set plateau, and keep above 0")
-        _check_mix(self.mix, self.loss)
+        if not is_own(self.loss): _check_mix(self.mix, self.loss)
         if self.weighted_validation and self.sampler == 'none':
             raise ValueError("weighted_validation draws validation rows by the sampler's weights: set train.sampler")
         for key,of in dict(stop_gain='stop_after', cooldown='plateau', min_lr='plateau').items():
@@ -203,7 +212,7 @@ class TrainSettings(Section):
                 raise ValueError(f"train.{key} belongs to train.{of}, which is not set: set it, or leave {key} out")
         return self
 
-def _check_mix(mix:str, loss:str) -> None: # raises `ValueError`
+def _check_mix(mix:str, loss:str|OwnLoss) -> None: # raises `ValueError`
     "Mixed samples have targets between 0 and 1"
     refusing = [k for k,o in loss_terms(loss).items() if not o.fractions]
     if mix == 'none' or not refusing: return
@@ -222,7 +231,7 @@ class ViewSettings(Section):
 # %% ../../nbs/run/80_recipes.ipynb #decidesettings
 class DecideSettings(Section):
     "How probabilities become labels"
-    rule:_tried(threshold_rule) = DEFAULT_RULE # such as "shrunk(10)", see `hpa_lib.decide.threshold_rules`
+    rule:_tried_or_own(threshold_rule) = DEFAULT_RULE # of `hpa_lib.decide.threshold_rules`, as "shrunk(10)"; or own
     calibrate:_tried(_calibrates)|None = None # curve fitted before: offset, platt, beta, temperature or isotonic
     fallbacks:_Fallbacks = ['argmax'] # where there is no label, in turn: thresholds, "argmax", "class:NAME"; or nothing
     cap:Positive|None = None # labels a sample has at most
@@ -232,7 +241,8 @@ class DecideSettings(Section):
 
     @model_validator(mode='after')
     def _fits(self):
-        DecisionOptions(rule=self.rule, cap=self.cap, ratio_on=self.ratio_on)
+        rule = DEFAULT_RULE if is_own(self.rule) else self.rule
+        DecisionOptions(rule=rule, cap=self.cap, ratio_on=self.ratio_on)
         return self
 
 # %% ../../nbs/run/80_recipes.ipynb #blendsettings
@@ -245,6 +255,11 @@ class BlendSettings(Section):
 class SubmitSettings(Section):
     "What is handed in"
     sample:str|None = None # sample submission, for order, ids and columns; left out: the one in the contest's folder
+
+# %% ../../nbs/run/80_recipes.ipynb #setting-of
+def _setting(recipe:'Recipe', key:str) -> object: # the value of "section.name"
+    section, name = key.split('.')
+    return getattr(getattr(recipe, section), name)
 
 # %% ../../nbs/run/80_recipes.ipynb #recipe
 class Recipe(Section):
@@ -260,7 +275,20 @@ class Recipe(Section):
     decide:DecideSettings = DecideSettings()
     blend:BlendSettings = BlendSettings()
     submit:SubmitSettings = SubmitSettings()
+    _own_code:bool = PrivateAttr(False)
+    _sources:dict[str, str] = PrivateAttr(default_factory=dict) # place -> fingerprint of its piece, when asked for
 
+    @property
+    def own_code(self) -> bool: return self._own_code # may its pieces be run? no recipe says so of itself
+
+    @property
+    def pieces(self) -> dict[str, Piece]: # by place; of somebody's own, nothing is imported
+        said = {k: _setting(self, k) for k in PIECE_PLACES}
+        return {k: read_piece(o) for k,o in said.items() if is_own(o)}
+
+    @property
+    def shown_by(self) -> str: # the set of augmentations that says what part of a picture is seen; one's own: all of it
+        return 'none' if is_own(self.train.augment) else self.train.augment
     @model_validator(mode='after')
     def _fits(self):
         data, train, views = self.data, self.train, self.views
@@ -268,7 +296,7 @@ class Recipe(Section):
             raise ValueError(f"data.crop = {data.crop} is larger than data.size = {data.size}")
         if train.augment in NEED_SIZE and not data.crop:
             raise ValueError(f"train.augment = {train.augment!r} crops: set data.crop")
-        for o in filter(None, (views.names, views.test)): check_views(o, train.augment, data.size, data.crop)
+        for o in filter(None, (views.names, views.test)): check_views(o, self.shown_by, data.size, data.crop)
         if views.epochs > max(train.keep, 1):
             raise ValueError(f"views.epochs = {views.epochs} needs as many epochs kept: set train.keep")
         return self
@@ -301,18 +329,50 @@ def _check_shape(settings:dict, where:str) -> None: # raises `RunError` for a se
         table = '[[source]]' if key == 'source' else f'[{key}]'
         raise RunError(f"{where}: {key} = {value!r} is no section: write {table}, and its settings in the lines below")
 
+# %% ../../nbs/run/80_recipes.ipynb #own-piece
+def own_piece(
+    recipe:Recipe, # all settings
+    place:str, # one of `hpa_lib.run.pieces.PIECE_PLACES`, such as "train.loss"
+) -> object: # a name of the library as it stands; of a piece what is called: loss, head, augmentation, sampler, rule
+    "What a recipe says in a place, imported if it is somebody's own; raises `RunError` unless that was asked for"
+    piece = recipe.pieces.get(place)
+    if piece is None: return _setting(recipe, place)
+    if not recipe.own_code: refuse_pieces(f'recipe {recipe.name}', {place: piece})
+    found = load_piece(piece, PIECE_PLACES[place], recipe._sources.get(place))
+
+    # Two kinds are made once, the others wait for what they are called with
+    if place == 'train.loss': return OwnLoss(found(), str(piece))
+    if place != 'train.augment': return found
+    made = found()
+    if callable(made): return made
+    raise RunError(f"{piece} makes a {type(made).__name__}: an augmentation makes a function of a batch; return one")
+
+def _check_pieces(recipe:Recipe) -> None: # raises `RunError`, or `LearnError` for a loss
+    "Every piece can be imported and called, and a loss goes with the mixing"
+    made = {o: own_piece(recipe, o) for o in recipe.pieces}
+    try: _check_mix(recipe.train.mix, made.get('train.loss', recipe.train.loss))
+    except ValueError as e: raise RunError(str(e)) from None
+
 # %% ../../nbs/run/80_recipes.ipynb #check-recipe
 def check_recipe(
     settings:dict, # as read from TOML
     where:str='recipe', # file or name, for messages
+    own_code:bool|None=False, # import pieces that are not the library's? None: leave them be, to read the recipe only
 ) -> Recipe: # complete and checked
     "Make a recipe of settings; raises `RunError` naming every bad key, and the near miss"
     if isinstance(settings, dict): _check_shape(settings, where)
     try:
-        return Recipe.model_validate(settings)
+        recipe = Recipe.model_validate(settings).model_copy()
     except ValidationError as e:
         faults = '\n'.join(_fault(o) for o in e.errors())
-    raise RunError(f"{where}: {faults}")
+        raise RunError(f"{where}: {faults}") from None
+
+    # Pieces are looked at by those who asked for them
+    if own_code is False: refuse_pieces(where, recipe.pieces)
+    recipe._own_code = bool(own_code)
+    recipe._sources = {k: piece_source(o) for k,o in recipe.pieces.items()} if own_code else {}
+    if own_code: _check_pieces(recipe)
+    return recipe
 
 # %% ../../nbs/run/80_recipes.ipynb #recipe-names
 def recipe_names() -> list[str]: # for `load_recipe`
@@ -391,19 +451,20 @@ def load_recipe(
     recipe:str|Path='default', # a name of `recipe_names`, or a TOML file
     changes:Iterable[str]=(), # like "train.epochs=3"; later ones win
     scale:str|None=None, # an overlay of the recipe, one of `SCALES`
+    own_code:bool|None=False, # import pieces that are not the library's, see `check_recipe`
 ) -> Recipe: # complete and checked
     "Read a recipe by name or from a file, at a scale, and apply changes; raises `RunError` for what it does not know"
     settings = _read_settings(recipe)
 
     # Overlays are checked whether they are used or not
     overlays = {k: settings.pop(k) for k in SCALES if k in settings}
-    for k,v in overlays.items(): check_recipe(_merged(settings, v), f'{recipe} [{k}]')
+    for k,v in overlays.items(): check_recipe(_merged(settings, v), f'{recipe} [{k}]', own_code)
     if scale is not None and scale not in overlays:
         raise RunError(f"{recipe} has no scale {scale!r}; it has {', '.join(overlays) or 'none'}")
     if scale is not None: settings = _merged(settings, overlays[scale])
 
     for o in changes: _change(settings, o)
-    return check_recipe(settings, str(recipe))
+    return check_recipe(settings, str(recipe), own_code)
 
 # %% ../../nbs/run/80_recipes.ipynb #whole-paths
 def whole_paths(
@@ -412,7 +473,7 @@ def whole_paths(
     "Make the paths in a recipe whole, before it is kept with a run"
     settings = recipe.model_dump(exclude_none=True)
     _from_here(settings, Path.cwd())
-    return check_recipe(settings)
+    return check_recipe(settings, own_code=recipe.own_code or None)
 
 # %% ../../nbs/run/80_recipes.ipynb #save-recipe
 def save_recipe(
@@ -428,11 +489,7 @@ def solution_facts() -> dict[str, dict[str, dict]]: # recipe -> fact -> did, rec
     file = resources.files('hpa_lib.run').joinpath('solutions.toml')
     return tomllib.loads(file.read_text(encoding='utf-8'))
 
-# %% ../../nbs/run/80_recipes.ipynb #setting-of
-def _setting(recipe:Recipe, key:str) -> object: # the value of "section.name"
-    section, name = key.split('.')
-    return getattr(getattr(recipe, section), name)
-
+# %% ../../nbs/run/80_recipes.ipynb #settings-said
 def _settings_said(name:str, fact:dict) -> str: # settings that hold a fact, with the values that the recipe has
     recipe, scale = load_recipe(name, scale=fact.get('scale')), fact.get('scale')
     said = ', '.join(f'{k} = {_setting(recipe, k)}' for k in fact.get('recipe', {}))

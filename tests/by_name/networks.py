@@ -732,6 +732,7 @@ ENTRIES = {
 # What takes such arguments by name alone, or is none of these things
 EXEMPT = {
     'learn.augment': {
+        'BatchCall.change': 'gives the batch, with the names of its channels, to a function of the caller',
         'BatchTransform.change': 'abstract', 'BatchTransform.calm': 'abstract',
         'BatchGain.change': 'draws a factor for each channel', 'BatchLight.change': 'draws factors for each channel, and does adjust_light',
     },
@@ -757,8 +758,12 @@ EXEMPT = {
         'AttentionPool.forward': 'the same', 'AttentionPool.weights': 'the same',
     },
     'nets.weights': {
+        'read_config': 'the recipe that read_state gives, without its tensors',
         'WeightReport': 'holds what match_state found', 'read_state': 'asked by write_state', 'read_about': 'asked by load_weights',
         'sha256': 'bytes', 'imagenet_state': 'asked by rgby_model.imagenet',
     },
-    'nets.models': {'body_head_split': 'asked by rgby_learner', 'load_model': 'asked by save_model', 'precision_for': 'number formats'},
+    'nets.models': {
+        'last_layer': 'kinds and sizes of layers; whose rows they are is asked by load_weights',
+        'body_head_split': 'asked by rgby_learner', 'load_model': 'asked by save_model', 'precision_for': 'number formats',
+    },
 }

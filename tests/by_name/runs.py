@@ -11,7 +11,7 @@ import pandas as pd
 from walk import *
 
 ROOMS = [
-    'run.bundle', 'run.recipes', 'run.folder', 'run.steps', 'run.pipeline',
+    'run.bundle', 'run.pieces', 'run.recipes', 'run.folder', 'run.steps', 'run.pipeline',
 ]
 TAKES = {
     'weights', 'names', 'channels', 'mean', 'std', 'members', 'vocab', 'store', 'rows', 'samples', 'packed', 'folds', 'run', 'which',
