@@ -622,6 +622,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                'hpa_lib/decide/calibrate.py'),
                                           'hpa_lib.decide.calibrate.Faults.__str__': ( 'decide/calibrate.html#faults.__str__',
                                                                                        'hpa_lib/decide/calibrate.py'),
+                                          'hpa_lib.decide.calibrate.Faults.note': ( 'decide/calibrate.html#faults.note',
+                                                                                    'hpa_lib/decide/calibrate.py'),
                                           'hpa_lib.decide.calibrate.Faults.silent': ( 'decide/calibrate.html#faults.silent',
                                                                                       'hpa_lib/decide/calibrate.py'),
                                           'hpa_lib.decide.calibrate._check_fit': ( 'decide/calibrate.html#_check_fit',

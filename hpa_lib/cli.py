@@ -672,6 +672,7 @@ def decide(
     print(score.per_class.round(3).to_string())
     print(f"{decision.save(out or 'decision.json')}: {score}; {decision.spread}; {decision.fitted_on}")
     if decision.blend: print(f"blend {decision.blend.how}: {decision.blend.note}")
+    if decision.faults and decision.faults.note: print(f"outputs that cannot tell: {decision.faults.note}")
     if rank: print(_ranking(tables, samples, vocab))
 
 def _of_tables(run, which, **said):

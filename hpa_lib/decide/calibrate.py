@@ -402,7 +402,8 @@ class Faults(BaseModel):
     doubted:list[str]=[] # classes whose labels are likelier by their share than by their outputs
     unseen:list[str]=[] # classes without a positive
 
-    def __str__(self):
+    @property
+    def note(self) -> str: # in words; empty where all is well
         found = dict(rows=self.rows, constant=self.constant, doubted=self.doubted, unseen=self.unseen)
         words = dict(
             rows=f"samples whose outputs say nothing, given {self.usual!r}",
@@ -410,7 +411,9 @@ class Faults(BaseModel):
             doubted='classes whose outputs speak against their labels, cut by counting alone',
             unseen='classes without a positive, which borrow from the others',
         )
-        return '; '.join(f"{len(v)} {words[k]}: {few(v)}" for k,v in found.items() if v) or 'no faults'
+        return '; '.join(f"{len(v)} {words[k]}: {few(v)}" for k,v in found.items() if v)
+
+    def __str__(self): return self.note or 'no faults'
 
 # %% ../../nbs/decide/61_calibrate.ipynb #faults-silent
 @patch

@@ -580,6 +580,8 @@ def _report_words(run:Run, facts:dict) -> list[str]: # paragraphs
     if len(run.trained) == 1 and not apart:
         words.append("Only one fold was trained: its validation samples were cut by groups to score the thresholds, "
                      "and the spread between folds is not known.")
+    faults = run.decision.faults and run.decision.faults.note
+    if faults: words.append(f"Outputs that cannot tell: {faults}.")
     known = seen_facts(run)
     if 'seen' in known:
         words.append("SEEN: the weights that training began with knew validation rows of fold "
