@@ -138,5 +138,5 @@ def test_mistakes_are_named(files):
     assert "two tables or more" in hpa("blend", files / "a.parquet", status=2)
     assert "--decision" in hpa("submit", files / "a.parquet", status=2)
     (files / "other.csv").write_text("Id,Target\nzzz,0\n")
-    assert "none of the probabilities' ids" in hpa("decide", files / "a.parquet", "--labels", files / "other.csv", status=2)
+    assert "none of its 400 ids" in hpa("decide", files / "a.parquet", "--labels", files / "other.csv", status=2)
     assert not (files / "x.json").exists()
