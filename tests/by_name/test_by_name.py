@@ -44,6 +44,7 @@ def test_every_function_has_an_entry(room):
     assert not set(ENTRIES[room]) & set(EXEMPT[room])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('room,name', WALKS, ids=[f'{r}.{n}' for r, n in WALKS])
 def test_the_same_answer_or_a_refusal(room, name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)

@@ -25,6 +25,7 @@ def test_every_file_of_every_command_is_walked(name):
     assert not walked & set(EXEMPT.get(name, {})) and set(EXEMPT.get(name, {})) <= file_parameters(name)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('name,i', LINES, ids=[f'{n}-{i}' for n, i in LINES])
 def test_the_same_answer_or_a_refusal_that_names_it(name, i):
     with warnings.catch_warnings():
