@@ -218,14 +218,18 @@ def by_class(
     values:float|np.ndarray|pd.Series|Mapping, # one, or C: a Series or a dict by class name, an array by place
     names:Iterable, # the C classes, in the order wanted
     what:str, # what the values are, such as "thresholds"
+    plain:bool=True, # may an array be taken by place? No where the classes come from a table
 ) -> np.ndarray: # one or C, float64
     "Numbers of the classes in the order of `names`; raises `DecisionError` for other classes"
     if isinstance(values, Mapping): values = pd.Series(values)
-    if not isinstance(values, pd.Series) or row_names(values) is None: return np.asarray(values, dtype=float)
+    names = list(names)
+    if not isinstance(values, pd.Series) or row_names(values) is None:
+        if plain or not np.ndim(values): return np.asarray(values, dtype=float)
+        cure = "give a Series or a dict by class name"
+        raise DecisionError(f"{what} without names for the classes {few(names, 3)}: {cure}")
     # By name
     twice = values.index[values.index.duplicated()]
     if len(twice): raise DecisionError(f"{what} name class {few(twice.unique())} more than once: give each one once")
-    names = list(names)
     same_things(values.index, names, 'class', f"the list of {what}")
     return values.loc[names].to_numpy(dtype=float)
 

@@ -21,7 +21,7 @@ from .thresholds import check_pair, check_thresholds, class_cuts, class_names, c
 def _ratios(ratios, probs, what:str, inside:bool=True) -> np.ndarray:
     "`ratios` as C numbers in [0, 1], or strictly inside, in the class order of `probs`"
     names = class_names(probs)
-    r = by_class(ratios, names, f"{what}s")
+    r = by_class(ratios, names, f"{what}s", plain=column_names(probs) is None)
     if r.shape != (len(names),):
         raise DecisionError(f"{what} of shape {r.shape} for {len(names)} classes: give one ratio per class")
     good = (r > 0) & (r < 1) if inside else (r >= 0) & (r <= 1)
@@ -155,7 +155,7 @@ def em_table(
     "`em_ratios` with its interval"
     probs, = match(probs=probs)
     old = _ratios(old, probs, 'old ratio')
-    ratio = em_ratios(probs, old, prior)
+    ratio = em_ratios(check_probs(probs), old, prior)
     def again(rows, rng): return em_ratios(rows, old, prior)
     return _ratio_table(probs, old, ratio, again, n=n, seed=seed, level=level)
 
@@ -178,7 +178,7 @@ def estimate_ratios(
     # By EM, or by the matrix, whose positives and negatives are drawn too
     table = pd.DataFrame(p, columns=names)
     old = y.mean(0)
-    if method == 'em': return em_table(table, old, prior, **kwargs)
+    if method == 'em': return em_table(table, pd.Series(old, names), prior, **kwargs)
     def again(rows, rng): return _redraw(rows, known, y, rng)
     return _ratio_table(table, old, matrix_ratios(p, known, y), again, **kwargs)
 

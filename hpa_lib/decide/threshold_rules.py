@@ -24,7 +24,7 @@ from scipy.special import expit, logit
 from ..core import DecisionError, near
 from ..data.folds import grouped_folds
 from ..data.labels import Vocab
-from ..data.probs import by_class, check_hot, check_probs, match, row_names
+from ..data.probs import by_class, check_hot, check_probs, column_names, match, row_names
 from ..data.scores import counts_f1
 from .calibrate import clipped_logits, trusted_slope
 from hpa_lib.decide.thresholds import (
@@ -120,6 +120,7 @@ def ratio_thresholds(
     "Cut where the share of positive decisions comes nearest to the share wanted"
     p, y = check_pair(probs, targs)
     named = pd.DataFrame(y, columns=class_names(probs))
+    if ratios is not None: ratios = by_class(ratios, named, 'ratios', plain=column_names(probs) is None)
     wanted = wanted_ratios(named, ratios, weight) * len(p)
     # The nearest cut of each class
     out = np.empty(p.shape[1])

@@ -69,12 +69,8 @@ def check_thresholds(
     "Thresholds, or a `DecisionError` where they are of another number, of other classes, without names, or NaN"
     named = not isinstance(classes, int)
     names = list(classes) if named else list(range(classes))
-    # Plain numbers say nothing of the order they were meant in
-    if named and np.ndim(thresh) and row_names(thresh) is None:
-        cure = "give a Series by class name, such as `fit_thresholds` finds for a table"
-        raise DecisionError(f"thresholds without names for the classes {few(names, 3)}: {cure}")
-    # In the order of the classes
-    t = by_class(thresh, names, 'thresholds')
+    # In the order of the classes; plain numbers say nothing of the order they were meant in
+    t = by_class(thresh, names, 'thresholds', plain=not named)
     nan = np.isnan(t).any()
     if t.shape not in ((), (len(names),)) or nan:
         what = f"shape {t.shape} with NaN" if nan else f"shape {t.shape}"

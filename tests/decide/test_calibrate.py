@@ -228,7 +228,10 @@ def test_ratios_are_matched_by_name():
     assert np.array_equal(adjust(table, old, new), adjust(p, plain, to))
     assert np.array_equal(em_ratios(table, old), em_ratios(p, plain))
     assert np.array_equal(match_ratios(table, pd.Series(new)), match_ratios(p, to))
-    assert em_table(table, old, n=5).equals(em_table(table, np.array(plain), n=5))
+    assert em_table(table, old, n=5).equals(em_table(table, dict(old), n=5))
+    for call in (adjust, em_ratios, em_table, match_ratios):
+        given = (plain, plain) if call is adjust else (plain,)
+        with pytest.raises(DecisionError, match="without names for the classes 'x', 'y', 'z'"): call(table, *given)
     other = table[["y", "z", "x"]].iloc[::-1].reset_index(drop=True)          # other samples, classes in another order
     t = pd.Series(dict(z=.4, y=.5, x=.6))
     assert np.allclose(matrix_ratios(other, table, hot, t), matrix_ratios(p[::-1][:, [1, 2, 0]], p[:, [1, 2, 0]], y[:, [1, 2, 0]], [.5, .4, .6]))
