@@ -53,7 +53,7 @@ def adjust(
 # %% ../../nbs/decide/63_prior_shift.ipynb #em-ratios
 def em_ratios(
     probs:np.ndarray|pd.DataFrame, # N x C, in [0, 1], calibrated on samples with the old ratios
-    old:np.ndarray|pd.Series, # C, ratio of positives there, inside (0, 1): by class name, or in the order of `probs`
+    old:np.ndarray|pd.Series, # C, ratio of positives there, inside (0, 1): by class name; an array beside an array
     prior:float=20., # imagined samples with the old ratio; 0: none, the plain method
 ) -> np.ndarray: # C, in [0, 1], in the class order of `probs`
     "The ratios at which the EM of Saerens, Latinne and Decaestecker 2002 comes to rest"
@@ -146,7 +146,7 @@ def _ratio_table(p:pd.DataFrame, old, ratio, again:Callable, n:int=200, seed:int
 # %% ../../nbs/decide/63_prior_shift.ipynb #em-table
 def em_table(
     probs:pd.DataFrame, # N x C, in [0, 1], calibrated on samples with the old ratios
-    old:np.ndarray|pd.Series, # C, ratio of positives there, inside (0, 1): by class name, or in the order of `probs`
+    old:np.ndarray|pd.Series, # C, ratio of positives there, inside (0, 1): by class name; an array beside an array
     prior:float=20., # imagined samples with the old ratio
     n:int=200, # draws of the bootstrap
     seed:int=0, # of the draws
@@ -203,7 +203,7 @@ def most_probable(
 # %% ../../nbs/decide/63_prior_shift.ipynb #match-ratios
 def match_ratios(
     probs:np.ndarray|pd.DataFrame, # N x C, in [0, 1]
-    ratios:np.ndarray|pd.Series, # C, wanted share of positives: a Series by class name, or in the order of `probs`
+    ratios:np.ndarray|pd.Series, # C, wanted share of positives: a Series by class name; an array beside an array
     argmax:bool=False, # the most probable class of every sample is positive already, whatever its threshold
 ) -> np.ndarray|pd.Series: # C, thresholds for `apply_thresholds`, of a table by class name, else in its order
     "Thresholds with which as many samples are positive as the ratios say"

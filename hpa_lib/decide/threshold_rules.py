@@ -112,7 +112,7 @@ def wanted_ratios(
 def ratio_thresholds(
     probs:np.ndarray|pd.DataFrame, # N x C, in [0, 1]
     targs:np.ndarray|pd.DataFrame, # N x C, 0 or 1; matched by id and class, arrays by place
-    # C, share of positives wanted, in [0, 1]: a Series by class name, an array in the class order of `probs`;
+    # C, share of positives wanted, in [0, 1]: a Series or dict by class name, beside an array of `probs` an array;
     # None: that of `targs`
     ratios:np.ndarray|pd.Series|None=None,
     weight:float=1., # share of `ratios` in what is wanted, the rest being that of `targs`; .5: the mean of both
